@@ -1,0 +1,170 @@
+//! The CPU pool: where everything that takes longer than about half a millisecond runs.
+//!
+//! A fixed number of threads takes foreground jobs before background jobs. Async tasks hand a
+//! closure in and await its result, so that Tokio's workers only ever do I/O. Under simulation
+//! there are no threads: jobs run at once, in place.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex};
+
+use tokio::sync::oneshot;
+
+/// Which queue a job waits in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Priority {
+    /// Someone is waiting for the answer.
+    Foreground,
+    /// Upkeep; runs when nobody waits.
+    Background,
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+#[derive(Default)]
+struct Queues {
+    foreground: VecDeque<Job>,
+    background: VecDeque<Job>,
+    closed: bool,
+}
+
+struct Shared {
+    /// Protects the two queues; held to push or pop one job.
+    queues: Mutex<Queues>,
+    wake: Condvar,
+}
+
+impl Shared {
+    fn queues(&self) -> std::sync::MutexGuard<'_, Queues> {
+        self.queues.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}
+
+struct Threads {
+    shared: Arc<Shared>,
+    count: usize,
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.shared.queues().closed = true;
+        self.shared.wake.notify_all();
+    }
+}
+
+/// A handle to the pool; clones share its threads, which end when the last handle is dropped.
+#[derive(Clone)]
+pub struct CpuPool {
+    threads: Option<Arc<Threads>>,
+}
+
+impl CpuPool {
+    /// A pool of `count` threads, at least one.
+    pub fn new(count: usize) -> Self {
+        let shared = Arc::new(Shared {
+            queues: Mutex::default(),
+            wake: Condvar::new(),
+        });
+        let count = count.max(1);
+        for i in 0..count {
+            let shared = shared.clone();
+            std::thread::Builder::new()
+                .name(format!("cpu-{i}"))
+                .spawn(move || work(&shared))
+                .expect("the operating system starts a few threads at start-up");
+        }
+        Self {
+            threads: Some(Arc::new(Threads { shared, count })),
+        }
+    }
+
+    /// A pool without threads that runs every job in place, for simulation.
+    pub fn inline() -> Self {
+        Self { threads: None }
+    }
+
+    /// How many jobs can run at a time.
+    pub fn parallelism(&self) -> usize {
+        self.threads.as_ref().map_or(1, |t| t.count)
+    }
+
+    /// Runs `f` and returns its result.
+    ///
+    /// Dropping the future does not stop a job that has started. Panics of `f` are passed on.
+    pub async fn run<T: Send + 'static>(&self, priority: Priority, f: impl FnOnce() -> T + Send + 'static) -> T {
+        let Some(threads) = &self.threads else {
+            return f();
+        };
+        let (tx, rx) = oneshot::channel();
+        let job: Job = Box::new(move || {
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
+            // The receiver may be gone: then nobody wants the result.
+            let _ = tx.send(result);
+        });
+        {
+            let mut queues = threads.shared.queues();
+            match priority {
+                Priority::Foreground => queues.foreground.push_back(job),
+                Priority::Background => queues.background.push_back(job),
+            }
+        }
+        threads.shared.wake.notify_one();
+        match rx.await {
+            Ok(Ok(value)) => value,
+            Ok(Err(panic)) => std::panic::resume_unwind(panic),
+            Err(_) => unreachable!("a job always sends its result"),
+        }
+    }
+
+    /// Runs every closure, in parallel where there are threads, and returns the results in order.
+    pub async fn run_all<T: Send + 'static, F: FnOnce() -> T + Send + 'static>(
+        &self,
+        priority: Priority,
+        jobs: Vec<F>,
+    ) -> Vec<T> {
+        futures::future::join_all(jobs.into_iter().map(|f| self.run(priority, f))).await
+    }
+}
+
+fn work(shared: &Shared) {
+    loop {
+        let mut queues = shared.queues();
+        let job = loop {
+            if let Some(job) = queues.foreground.pop_front() {
+                break job;
+            }
+            if let Some(job) = queues.background.pop_front() {
+                break job;
+            }
+            if queues.closed {
+                return;
+            }
+            queues = shared.wake.wait(queues).unwrap_or_else(|e| e.into_inner());
+        };
+        drop(queues);
+        job();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn jobs_return_their_results_in_order_and_pass_panics_on() {
+        for pool in [CpuPool::new(2), CpuPool::inline()] {
+            let jobs: Vec<_> = (0..20).map(|i| move || i * i).collect();
+            let squares = pool.run_all(Priority::Foreground, jobs).await;
+            assert_eq!(squares, (0..20).map(|i| i * i).collect::<Vec<_>>());
+        }
+        let pool = CpuPool::new(1);
+        let waiting = pool.clone();
+        #[allow(clippy::disallowed_methods, reason = "a test catches the panic of a task")]
+        let failed = tokio::spawn(async move { waiting.run(Priority::Background, || panic!("as asked")).await });
+        assert!(failed.await.is_err());
+        assert_eq!(
+            pool.run(Priority::Foreground, || 7).await,
+            7,
+            "the thread survives a panic"
+        );
+    }
+}

@@ -1,0 +1,34 @@
+//! What every other module may use: clocks, seeded randomness, task spawning, the CPU pool, the
+//! memory ledger, bitsets. Knows nothing of databases.
+//!
+//! # What stays true
+//!
+//! - Time, randomness and tasks come only from here (`clippy.toml` bans the direct calls), so a
+//!   simulated run replays from its seed.
+
+pub mod bitset;
+pub mod clock;
+pub mod cpu;
+pub mod memory;
+pub mod rng;
+pub mod spawn;
+
+pub use bitset::Bitset;
+pub use clock::{Clock, SystemClock, TokioClock};
+pub use cpu::{CpuPool, Priority};
+pub use memory::{Charge, Ledger, MemoryShare};
+pub use rng::Rng;
+pub use spawn::{Spawner, TokioSpawner};
+
+use std::sync::Arc;
+
+/// The seams through which a node meets the outside world, handed down from `main` or from the
+/// simulator.
+#[derive(Clone)]
+pub struct Runtime {
+    pub clock: Arc<dyn Clock>,
+    pub rng: Rng,
+    pub spawner: Arc<dyn Spawner>,
+    pub cpu: CpuPool,
+    pub memory: Ledger,
+}

@@ -1,0 +1,22 @@
+//! Shoal: a vector and full-text search database on object storage.
+//!
+//! # The map
+//!
+//! From the ground up; a module names only those before it (`tests/structure.rs` holds this).
+//!
+//! | module | what it is for |
+//! | --- | --- |
+//! | [`config`] | every setting: default, unit, effect, validation |
+//! | [`error`] | the public error: what may the caller do next? |
+//! | [`base`] | clocks, seeded randomness, tasks, the CPU pool, the memory ledger, bitsets |
+//! | [`telemetry`] | metric names and the set-up of logs |
+//! | [`model`] | the nouns, without I/O: names, ids, types, schema, filters, queries; JSON of a write to columns |
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+pub mod base;
+pub mod config;
+pub mod error;
+pub mod model;
+pub mod telemetry;

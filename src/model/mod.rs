@@ -1,0 +1,64 @@
+//! The nouns of the database, without I/O: names, ids, types, schema, rows, filters, queries.
+
+pub mod batch;
+pub mod datetime;
+pub mod encoding;
+pub mod filter;
+pub mod ids;
+pub mod limits;
+pub mod names;
+pub mod query;
+pub mod schema;
+pub mod schema_json;
+pub mod types;
+pub mod value;
+pub mod write;
+
+pub use batch::{Column, IdColumn, RowBatch, VectorColumn};
+pub use filter::{Filter, FilterOp};
+pub use ids::{Id, IdKind, Seq};
+pub use limits::Limits;
+pub use names::{NamespaceName, OrgId};
+pub use query::{Consistency, Direction, Query, RankBy};
+pub use schema::{AttrId, Attribute, FullTextConfig, Schema};
+pub use types::{AttrType, Element, Metric, Scalar};
+pub use value::Value;
+
+/// What a client did wrong: the sentence it is told.
+///
+/// Whether it becomes 400, 413 or 422 is decided by `kind`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Invalid {
+    pub kind: InvalidKind,
+    pub message: String,
+}
+
+/// Which class of client error an [`Invalid`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InvalidKind {
+    /// Understood, and wrong: 400.
+    Semantic,
+    /// JSON that does not have the request's shape: 422.
+    Shape,
+    /// Larger than allowed: 413.
+    TooLarge,
+}
+
+impl Invalid {
+    /// A 400 with this sentence.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self {
+            kind: InvalidKind::Semantic,
+            message: message.into(),
+        }
+    }
+
+    /// A 422 with this sentence.
+    pub fn shape(message: impl Into<String>) -> Self {
+        Self {
+            kind: InvalidKind::Shape,
+            message: message.into(),
+        }
+    }
+}
