@@ -11,6 +11,7 @@
 //! | [`base`] | clocks, seeded randomness, tasks, the CPU pool, the memory ledger, bitsets |
 //! | [`telemetry`] | metric names and the set-up of logs |
 //! | [`model`] | the nouns, without I/O: names, ids, types, schema, filters, queries; JSON of a write to columns |
+//! | [`store`] | the only way to object storage: keys, conditional creates, retries, request counts, the probe |
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -19,4 +20,5 @@ pub mod base;
 pub mod config;
 pub mod error;
 pub mod model;
+pub mod store;
 pub mod telemetry;

@@ -1,0 +1,277 @@
+//! The only way to object storage: keys, conditional creates, retries, request counts.
+//!
+//! # What stays true
+//!
+//! - The only condition used is "create if absent". A create is sent once, never repeated: after a
+//!   lost reply the second attempt would meet the first and look like a rival's.
+//! - Everything else is idempotent and is repeated, with jittered pauses, within one deadline per
+//!   operation and one retry budget per store. The client library's own retries are off.
+//! - Whole objects and ranges are returned complete or not at all.
+//!
+//! # Cost
+//!
+//! One request per operation; a listing costs one per thousand objects. `count` counts.
+
+pub mod backend;
+pub mod count;
+mod error;
+pub mod paths;
+pub mod probe;
+mod retry;
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+pub use object_store::PutPayload;
+use object_store::path::Path;
+use object_store::{GetOptions, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode};
+
+use crate::base::{Clock, Rng};
+use crate::config::StoreConfig;
+pub use error::{CreateError, StoreError};
+pub use paths::NsKey;
+pub use probe::{OpenError, Opened, open};
+use retry::Retry;
+
+/// Upload speed that a PUT may always count on, in bytes per second.
+const PUT_BYTES_PER_SECOND: f64 = 10_000_000.0;
+
+/// A bucket, or the part of it below a prefix. Cheap to clone; clones share the retry budget.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+    lists_in_order: bool,
+}
+
+struct Inner {
+    backend: Arc<dyn ObjectStore>,
+    clock: Arc<dyn Clock>,
+    rng: Rng,
+    retry: Retry,
+    request_timeout: Duration,
+    put_timeout: Duration,
+}
+
+impl Store {
+    /// Puts timeouts, retries and counting around `backend`, whose own retries must be off. Its
+    /// listings are taken to be unordered. Does no I/O.
+    pub fn new(backend: Arc<dyn ObjectStore>, clock: Arc<dyn Clock>, rng: Rng, config: &StoreConfig) -> Self {
+        let inner = Inner {
+            backend: Arc::new(count::CountingStore::new(backend)),
+            clock,
+            retry: Retry::new(rng.clone(), config.retry_deadline),
+            rng,
+            request_timeout: config.request_timeout,
+            put_timeout: config.put_timeout,
+        };
+        Self {
+            inner: Arc::new(inner),
+            lists_in_order: false,
+        }
+    }
+
+    /// States that the backend lists keys in ascending order.
+    pub fn listing_in_order(mut self, in_order: bool) -> Self {
+        self.lists_in_order = in_order;
+        self
+    }
+
+    /// Whether [`list`](Self::list) yields ascending keys. Not so on local disk and in memory.
+    pub fn lists_in_order(&self) -> bool {
+        self.lists_in_order
+    }
+
+    /// Creates an object if there is none of that key. One PUT, never repeated.
+    ///
+    /// # Errors
+    ///
+    /// See [`CreateError`]: only `Refused` means that nothing was created. Not cancel safe:
+    /// dropping the future is a lost reply.
+    pub async fn create(&self, key: &Path, body: impl Into<PutPayload>) -> Result<(), CreateError> {
+        let body: PutPayload = body.into();
+        let limit = self.put_limit(&body);
+        let attempt = self.inner.backend.put_opts(key, body, PutMode::Create.into());
+        match tokio::time::timeout(limit, attempt).await {
+            Ok(Ok(_)) => {
+                self.inner.retry.succeeded();
+                Ok(())
+            }
+            Ok(Err(error)) => Err(CreateError::of(key, error)),
+            Err(_) => Err(CreateError::Ambiguous(StoreError::late("create", key))),
+        }
+    }
+
+    /// Writes an object, whether or not it exists. One PUT per attempt. After an error it may
+    /// exist, or appear later.
+    pub async fn put(&self, key: &Path, body: impl Into<PutPayload>) -> Result<(), StoreError> {
+        let body: PutPayload = body.into();
+        let limit = self.put_limit(&body);
+        let attempt = async || match self.inner.backend.put(key, body.clone()).await {
+            Ok(_) => Ok(()),
+            // An unconditional PUT can conflict on S3 too; it has to be sent again.
+            Err(error) => Err(StoreError::of("put", key, error)),
+        };
+        self.inner.retry.run(("put", key), limit, attempt).await
+    }
+
+    /// A whole object; `None` when there is none. One GET per attempt.
+    pub async fn get(&self, key: &Path) -> Result<Option<Bytes>, StoreError> {
+        let attempt = async || match self.inner.backend.get(key).await {
+            Ok(found) => complete("get", key, found).await.map(Some),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(StoreError::of("get", key, error)),
+        };
+        self.inner
+            .retry
+            .run(("get", key), self.inner.request_timeout, attempt)
+            .await
+    }
+
+    /// These bytes of an object; `None` when there is none. One GET per attempt; none when the
+    /// range is empty, whether or not the object exists.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Corrupt`] when the object ends before the range does.
+    pub async fn get_range(&self, key: &Path, range: Range<u64>) -> Result<Option<Bytes>, StoreError> {
+        if range.is_empty() {
+            return Ok(Some(Bytes::new()));
+        }
+        let attempt = async || {
+            let options = GetOptions {
+                range: Some(range.clone().into()),
+                ..GetOptions::default()
+            };
+            match self.inner.backend.get_opts(key, options).await {
+                Ok(found) if found.range == range => complete("get", key, found).await.map(Some),
+                Ok(found) => {
+                    let reason = format!("bytes {range:?} were asked for, it has {}", found.meta.size);
+                    Err(StoreError::Corrupt {
+                        key: key.to_string(),
+                        reason,
+                    })
+                }
+                Err(object_store::Error::NotFound { .. }) => Ok(None),
+                Err(error) => Err(StoreError::of("get", key, error)),
+            }
+        };
+        self.inner
+            .retry
+            .run(("get", key), self.inner.request_timeout, attempt)
+            .await
+    }
+
+    /// The objects below the directory `prefix` whose keys are greater than `offset`, in ascending
+    /// order only if [`lists_in_order`](Self::lists_in_order): callers sort. One LIST per thousand.
+    ///
+    /// After a failure the listing goes on behind the last key; where there is no order, it is
+    /// gathered whole before the first item is yielded.
+    pub fn list(&self, prefix: &Path, offset: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta, StoreError>> {
+        let (store, prefix, offset) = (self.clone(), prefix.clone(), offset.cloned());
+        match self.lists_in_order {
+            true => Listing {
+                store,
+                prefix,
+                last: offset,
+                page: None,
+            }
+            .stream(),
+            false => futures::stream::once(async move { store.list_whole(&prefix, offset.as_ref()).await })
+                .map_ok(|found| futures::stream::iter(found.into_iter().map(Ok)))
+                .try_flatten()
+                .boxed(),
+        }
+    }
+
+    async fn list_whole(&self, prefix: &Path, offset: Option<&Path>) -> Result<Vec<ObjectMeta>, StoreError> {
+        let attempt = async || {
+            let found: Result<Vec<_>, _> = self.raw_list(prefix, offset).try_collect().await;
+            found.map_err(|error| StoreError::of("list", prefix, error))
+        };
+        self.inner
+            .retry
+            .run(("list", prefix), self.inner.request_timeout, attempt)
+            .await
+    }
+
+    fn raw_list(&self, prefix: &Path, offset: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        match offset {
+            Some(offset) => self.inner.backend.list_with_offset(Some(prefix), offset),
+            None => self.inner.backend.list(Some(prefix)),
+        }
+    }
+
+    /// Deletes an object; it need not exist. One DELETE per attempt.
+    pub async fn delete(&self, key: &Path) -> Result<(), StoreError> {
+        let attempt = async || match self.inner.backend.delete(key).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(StoreError::of("delete", key, error)),
+        };
+        self.inner
+            .retry
+            .run(("delete", key), self.inner.request_timeout, attempt)
+            .await
+    }
+
+    fn put_limit(&self, body: &PutPayload) -> Duration {
+        self.inner.put_timeout + Duration::from_secs_f64(body.content_length() as f64 / PUT_BYTES_PER_SECOND)
+    }
+}
+
+/// The body, if it is as long as the store announced.
+async fn complete(op: &'static str, key: &Path, found: GetResult) -> Result<Bytes, StoreError> {
+    let announced = found.range.end - found.range.start;
+    let body = found.bytes().await.map_err(|error| StoreError::of(op, key, error))?;
+    if body.len() as u64 == announced {
+        return Ok(body);
+    }
+    let source = format!("{announced} bytes were announced, {} came", body.len()).into();
+    Err(StoreError::Unavailable {
+        op,
+        key: key.to_string(),
+        source,
+    })
+}
+
+/// A listing in order, resumed behind the last key.
+struct Listing {
+    store: Store,
+    prefix: Path,
+    last: Option<Path>,
+    page: Option<BoxStream<'static, object_store::Result<ObjectMeta>>>,
+}
+
+impl Listing {
+    fn stream(self) -> BoxStream<'static, Result<ObjectMeta, StoreError>> {
+        let step = async |mut listing: Listing| Ok(listing.next().await?.map(|object| (object, listing)));
+        futures::stream::try_unfold(self, move |listing| {
+            Box::pin(step(listing)) as futures::future::BoxFuture<'static, _>
+        })
+        .boxed()
+    }
+
+    async fn next(&mut self) -> Result<Option<ObjectMeta>, StoreError> {
+        let store = self.store.clone();
+        let mut attempts = store.inner.retry.start();
+        loop {
+            let page = self
+                .page
+                .get_or_insert_with(|| store.raw_list(&self.prefix, self.last.as_ref()));
+            let error = match tokio::time::timeout(store.inner.request_timeout, page.next()).await {
+                Ok(Some(Ok(object))) => {
+                    self.last = Some(object.location.clone());
+                    return Ok(Some(object));
+                }
+                Ok(None) => return Ok(None),
+                Ok(Some(Err(error))) => StoreError::of("list", &self.prefix, error),
+                Err(_) => StoreError::late("list", &self.prefix),
+            };
+            self.page = None;
+            attempts.pause_after(error).await?;
+        }
+    }
+}
