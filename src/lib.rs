@@ -12,6 +12,7 @@
 //! | [`telemetry`] | metric names and the set-up of logs |
 //! | [`model`] | the nouns, without I/O: names, ids, types, schema, filters, queries; JSON of a write to columns |
 //! | [`store`] | the only way to object storage: keys, conditional creates, retries, request counts, the probe |
+//! | [`wal`] | the log of one namespace: entry format, append, get, list |
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -22,3 +23,4 @@ pub mod error;
 pub mod model;
 pub mod store;
 pub mod telemetry;
+pub mod wal;

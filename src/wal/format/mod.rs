@@ -1,0 +1,227 @@
+//! The bytes of log entries and staged blobs.
+//!
+//! A header of a few hundred bytes says who wrote the entry and what each request did; the rows
+//! themselves lie behind it in sections. Requests of one batch with the same columns share
+//! sections (`groups`), so that a thousand small writes do not pay for a thousand Arrow
+//! streams; decoding hands each operation its slice.
+//!
+//! # What stays true
+//!
+//! - `decode(encode(e))` has the effects of `e`. Two things that have none are not kept:
+//!   operations without rows, and columns of an upsert that are null in all its rows.
+//! - Any bytes decode to an entry or an error: never a panic, never more memory than a small
+//!   multiple of the input or [`SECTION_RAW_BYTES_MAX`] per group.
+//! - The digest covers every byte before it, padding included.
+//!
+//! Bytes: `docs/formats/log.md`, `proto/log.proto`.
+
+mod container;
+mod groups;
+mod pieces;
+pub mod schema;
+mod table;
+#[cfg(test)]
+mod tests;
+mod vectors;
+
+/// The messages of `proto/log.proto`.
+pub mod proto {
+    #![allow(clippy::doc_markdown, missing_docs, reason = "generated from proto/log.proto")]
+    include!(concat!(env!("OUT_DIR"), "/shoal.log.v1.rs"));
+}
+
+use bytes::Bytes;
+use prost::Message;
+use ulid::Ulid;
+use uuid::Uuid;
+
+use self::container::Kind;
+use self::groups::{GroupReader, GroupWriter};
+pub(super) use self::groups::{slice_batch, slice_ids};
+use super::{BlobRef, Digest, Entry, EntryKind, Operation, RequestEffects};
+use crate::model::Seq;
+use crate::store::PutPayload;
+
+/// The version of new entries.
+pub const VERSION_WRITTEN: u32 = 1;
+/// The oldest version that [`decode`] understands.
+pub const VERSION_OLDEST_READ: u32 = 1;
+/// The most bytes one compressed section may unpack to. An entry of the largest request body,
+/// unstaged, stays below it.
+pub const SECTION_RAW_BYTES_MAX: u64 = 1 << 30;
+
+/// Why bytes are not an entry.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// Damaged, cut short, or something else altogether.
+    #[error("not a valid log object: {0}")]
+    Corrupt(String),
+    /// Whole, but written by a newer version of this program.
+    #[error("written by a newer version: {0}")]
+    Newer(String),
+}
+
+impl DecodeError {
+    fn corrupt(what: impl Into<String>) -> Self {
+        Self::Corrupt(what.into())
+    }
+
+    fn newer(what: impl Into<String>) -> Self {
+        Self::Newer(what.into())
+    }
+}
+
+/// Encodes an entry. Takes about 1 ms per megabyte of attributes and two checksums of the vectors:
+/// hand large ones to the CPU pool.
+///
+/// Returns the object's bytes, of which large vector columns are the entry's own and not a copy, and
+/// their digest, which the next entry names.
+///
+/// Panics when a batch breaks the promises of [`RowBatch`](crate::model::RowBatch).
+pub fn encode(entry: &Entry) -> (PutPayload, Digest) {
+    let mut groups = GroupWriter::default();
+    let (kind, requests) = match &entry.kind {
+        EntryKind::Data(requests) => (
+            proto::EntryKind::Data,
+            requests.iter().map(|r| encode_request(r, &mut groups)).collect(),
+        ),
+        EntryKind::DeleteNamespace => (proto::EntryKind::DeleteNamespace, Vec::new()),
+    };
+    let (groups, body) = groups.finish();
+    let header = proto::EntryHeader {
+        namespace: Bytes::copy_from_slice(entry.namespace.as_bytes()),
+        seq: entry.seq.0,
+        writer: u128_bytes(entry.writer),
+        batch: u128_bytes(entry.batch),
+        writer_addr: entry.writer_addr.clone(),
+        prev_digest: u128_bytes(entry.prev_digest.0),
+        manifest_gen_hint: entry.manifest_gen_hint,
+        hlc_ms: entry.hlc_ms,
+        kind: kind as i32,
+        requests,
+        groups,
+    };
+    container::seal(Kind::Entry, &header.encode_to_vec(), body)
+}
+
+/// Decodes an entry and returns it with its digest. Any bytes are allowed.
+///
+/// Columns are slices of `bytes` where its alignment permits, so they keep all of it alive. Takes
+/// about as long as [`encode`].
+///
+/// # Errors
+///
+/// [`DecodeError::Corrupt`]: read it again, then raise the alarm. [`DecodeError::Newer`]: upgrade.
+pub fn decode(bytes: Bytes) -> Result<(Entry, Digest), DecodeError> {
+    let (header, body, digest) = container::open(Kind::Entry, &bytes)?;
+    let header = proto::EntryHeader::decode(header).map_err(|e| DecodeError::corrupt(format!("its header: {e}")))?;
+    let kind = proto::EntryKind::try_from(header.kind)
+        .map_err(|_| DecodeError::newer(format!("unknown entry kind {}", header.kind)))?;
+    let mut groups = GroupReader::new(&header.groups, &body)?;
+    let requests = header
+        .requests
+        .iter()
+        .map(|r| decode_request(r, &mut groups))
+        .collect::<Result<Vec<_>, _>>()?;
+    groups.finish()?;
+    let kind = match kind {
+        proto::EntryKind::Data => EntryKind::Data(requests),
+        proto::EntryKind::DeleteNamespace if requests.is_empty() => EntryKind::DeleteNamespace,
+        proto::EntryKind::DeleteNamespace => return Err(DecodeError::corrupt("a deletion with requests")),
+        proto::EntryKind::Unspecified => return Err(DecodeError::corrupt("its header has no entry kind")),
+    };
+    let entry = Entry {
+        namespace: Uuid::from_bytes(fixed(&header.namespace, "namespace")?),
+        seq: Seq(header.seq),
+        writer: u128_of(&header.writer, "writer")?,
+        batch: u128_of(&header.batch, "batch")?,
+        writer_addr: header.writer_addr,
+        prev_digest: Digest(u128_of(&header.prev_digest, "prev_digest")?),
+        manifest_gen_hint: header.manifest_gen_hint,
+        hlc_ms: header.hlc_ms,
+        kind,
+    };
+    Ok((entry, digest))
+}
+
+/// Encodes some operations of one request as a blob of their own.
+pub fn encode_blob(operations: &[Operation]) -> (PutPayload, Digest) {
+    let mut groups = GroupWriter::default();
+    let operations = operations.iter().filter_map(|op| groups.add(op)).collect();
+    let (groups, body) = groups.finish();
+    let header = proto::BlobHeader { operations, groups };
+    container::seal(Kind::Blob, &header.encode_to_vec(), body)
+}
+
+/// Decodes a staged blob. Any bytes are allowed; errors as for [`decode`].
+pub fn decode_blob(bytes: Bytes) -> Result<(Vec<Operation>, Digest), DecodeError> {
+    let (header, body, digest) = container::open(Kind::Blob, &bytes)?;
+    let header = proto::BlobHeader::decode(header).map_err(|e| DecodeError::corrupt(format!("its header: {e}")))?;
+    let mut groups = GroupReader::new(&header.groups, &body)?;
+    let operations = header
+        .operations
+        .iter()
+        .map(|op| groups.take(op))
+        .collect::<Result<Vec<_>, _>>()?;
+    groups.finish()?;
+    Ok((operations, digest))
+}
+
+fn encode_request(request: &RequestEffects, groups: &mut GroupWriter) -> proto::Request {
+    proto::Request {
+        request: u128_bytes(request.request),
+        schema: (!request.schema.is_empty()).then(|| schema::change_to_proto(&request.schema)),
+        operations: request.operations.iter().filter_map(|op| groups.add(op)).collect(),
+        staged: request.staged.iter().map(blob_to_proto).collect(),
+    }
+}
+
+fn decode_request(request: &proto::Request, groups: &mut GroupReader) -> Result<RequestEffects, DecodeError> {
+    Ok(RequestEffects {
+        request: u128_of(&request.request, "request")?,
+        schema: match &request.schema {
+            Some(change) => schema::change_from_proto(change)?,
+            None => Default::default(),
+        },
+        operations: request
+            .operations
+            .iter()
+            .map(|op| groups.take(op))
+            .collect::<Result<Vec<_>, _>>()?,
+        staged: request
+            .staged
+            .iter()
+            .map(blob_from_proto)
+            .collect::<Result<Vec<_>, _>>()?,
+    })
+}
+
+fn blob_to_proto(blob: &BlobRef) -> proto::BlobRef {
+    proto::BlobRef {
+        key: Bytes::copy_from_slice(&blob.key.to_bytes()),
+        len: blob.len,
+        digest: u128_bytes(blob.digest.0),
+    }
+}
+
+fn blob_from_proto(blob: &proto::BlobRef) -> Result<BlobRef, DecodeError> {
+    Ok(BlobRef {
+        key: Ulid::from_bytes(fixed(&blob.key, "blob key")?),
+        len: blob.len,
+        digest: Digest(u128_of(&blob.digest, "blob digest")?),
+    })
+}
+
+fn u128_bytes(n: u128) -> Bytes {
+    Bytes::copy_from_slice(&n.to_le_bytes())
+}
+
+fn u128_of(bytes: &[u8], what: &str) -> Result<u128, DecodeError> {
+    fixed(bytes, what).map(u128::from_le_bytes)
+}
+
+fn fixed(bytes: &[u8], what: &str) -> Result<[u8; 16], DecodeError> {
+    bytes
+        .try_into()
+        .map_err(|_| DecodeError::corrupt(format!("its {what} has {} bytes instead of 16", bytes.len())))
+}
