@@ -13,6 +13,7 @@
 //! | [`model`] | the nouns, without I/O: names, ids, types, schema, filters, queries; JSON of a write to columns |
 //! | [`store`] | the only way to object storage: keys, conditional creates, retries, request counts, the probe |
 //! | [`wal`] | the log of one namespace: entry format, append, get, list |
+//! | [`index`] | rows in, hits out: distances and exact search, text analysis and BM25 |
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -20,6 +21,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 pub mod base;
 pub mod config;
 pub mod error;
+pub mod index;
 pub mod model;
 pub mod store;
 pub mod telemetry;

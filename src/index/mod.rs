@@ -1,0 +1,4 @@
+//! Rows in, bytes or structures out; queries in, hits out. No I/O.
+
+pub mod text;
+pub mod vector;
