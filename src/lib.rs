@@ -14,6 +14,9 @@
 //! | [`store`] | the only way to object storage: keys, conditional creates, retries, request counts, the probe |
 //! | [`wal`] | the log of one namespace: entry format, append, get, list |
 //! | [`index`] | rows in, hits out: distances and exact search, text analysis and BM25 |
+//! | [`tail`] | the rows of the log as an in-memory index of immutable parts |
+//! | [`snapshot`] | one consistent view of a namespace: all a query may see |
+//! | [`query`] | answers queries on a snapshot: plan, filter, execute, project |
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -23,6 +26,9 @@ pub mod config;
 pub mod error;
 pub mod index;
 pub mod model;
+pub mod query;
+pub mod snapshot;
 pub mod store;
+pub mod tail;
 pub mod telemetry;
 pub mod wal;

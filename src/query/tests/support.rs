@@ -1,0 +1,148 @@
+//! Chunks and snapshots from rows of values.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::*;
+use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer};
+use arrow::datatypes::{DataType, Field};
+
+use crate::base::Bitset;
+use crate::model::batch::arrow_type;
+use crate::model::value::Vector;
+use crate::model::{
+    AttrType, Attribute, Column, Element, Id, IdColumn, IdKind, Metric, Scalar, Schema, Value, VectorColumn,
+};
+use crate::snapshot::Snapshot;
+use crate::tail::{Chunk, Part};
+
+/// Rows: an id, and the attributes that are not null.
+pub type Rows = Vec<(Id, Vec<(&'static str, Value)>)>;
+
+/// A schema in which everything that can be filtered on is.
+pub fn schema_of(kind: IdKind, attributes: &[(&str, &str)]) -> Schema {
+    let mut schema = Schema::default();
+    schema.id_kind = Some(kind);
+    for (name, ty) in attributes {
+        let ty = AttrType::parse(ty).unwrap();
+        let metric = ty.is_vector().then_some(Metric::EuclideanSquared);
+        schema.put(Attribute {
+            id: schema.next_attribute_id(),
+            name: (*name).into(),
+            ty,
+            filterable: ty.can_be_filterable(),
+            full_text: None,
+            regex: false,
+            glob: false,
+            fuzzy: false,
+            ann: metric,
+            metric,
+            late_interaction: false,
+            sparse_knn: false,
+        });
+    }
+    schema
+}
+
+pub fn chunk_of(schema: &Schema, rows: &Rows) -> Chunk {
+    let ids = IdColumn::from_ids(schema.id_kind.unwrap_or(IdKind::UInt), rows.iter().map(|r| &r.0));
+    let mut columns = BTreeMap::new();
+    for attribute in schema.attributes() {
+        let value = |r: &(Id, Vec<(&str, Value)>)| {
+            let found = r.1.iter().find(|(n, _)| *n == &*attribute.name);
+            found.map_or(Value::Null, |(_, v)| v.clone())
+        };
+        let values: Vec<Value> = rows.iter().map(value).collect();
+        if values.iter().any(|v| *v != Value::Null) {
+            columns.insert(attribute.id, column(attribute.ty, &values));
+        }
+    }
+    Chunk::build(ids, columns, schema)
+}
+
+fn column(ty: AttrType, values: &[Value]) -> Column {
+    let nulls = || Some(NullBuffer::from_iter(values.iter().map(|v| *v != Value::Null)));
+    match ty {
+        AttrType::Scalar(scalar) => Column::Values(scalars(scalar, values)),
+        AttrType::Array(scalar) => {
+            let lists = values
+                .iter()
+                .map(|v| if let Value::Array(l) = v { l.as_slice() } else { &[] });
+            let offsets = OffsetBuffer::from_lengths(lists.clone().map(<[_]>::len));
+            let elements: Vec<Value> = lists.flatten().cloned().collect();
+            let Some(DataType::List(item)) = arrow_type(ty) else {
+                panic!()
+            };
+            let item: Arc<Field> = item;
+            Column::Values(Arc::new(ListArray::new(
+                item,
+                offsets,
+                scalars(scalar, &elements),
+                nulls(),
+            )))
+        }
+        AttrType::Vector {
+            dims,
+            element: Element::F32,
+        } => {
+            let zeros = vec![0f32; dims as usize];
+            let all = values.iter().flat_map(|v| match v {
+                Value::Vector(Vector::F32(x)) => x.clone(),
+                _ => zeros.clone(),
+            });
+            let bytes: Vec<u8> = all.flat_map(f32::to_le_bytes).collect();
+            Column::Vectors(VectorColumn {
+                dims,
+                element: Element::F32,
+                data: Buffer::from_vec(bytes),
+                nulls: nulls(),
+            })
+        }
+        other => panic!("no test rows of {other}"),
+    }
+}
+
+macro_rules! take {
+    ($values:expr, $variant:ident) => {
+        $values.iter().map(|v| {
+            if let Value::$variant(x) = v {
+                Some(x.clone())
+            } else {
+                None
+            }
+        })
+    };
+}
+
+fn scalars(scalar: Scalar, values: &[Value]) -> ArrayRef {
+    match scalar {
+        Scalar::String => Arc::new(take!(values, String).collect::<LargeStringArray>()),
+        Scalar::Int => Arc::new(take!(values, Int).collect::<Int64Array>()),
+        Scalar::UInt => Arc::new(take!(values, UInt).collect::<UInt64Array>()),
+        Scalar::Float => Arc::new(take!(values, Float).collect::<Float64Array>()),
+        Scalar::Bool => Arc::new(take!(values, Bool).collect::<BooleanArray>()),
+        Scalar::Bytes => Arc::new(take!(values, Bytes).collect::<LargeBinaryArray>()),
+        Scalar::Datetime => Arc::new(
+            take!(values, Datetime)
+                .collect::<TimestampMillisecondArray>()
+                .with_timezone("UTC"),
+        ),
+        Scalar::Uuid => {
+            let uuids = take!(values, Uuid).map(|u| u.map(|u| *u.as_bytes()));
+            Arc::new(FixedSizeBinaryArray::try_from_sparse_iter_with_size(uuids, 16).unwrap())
+        }
+    }
+}
+
+/// A snapshot of parts, each with its rows and whether they are live.
+pub fn snapshot_of(schema: &Schema, parts: &[(Rows, Vec<bool>)]) -> Snapshot {
+    let part = |(rows, live): &(Rows, Vec<bool>)| Part {
+        chunk: Arc::new(chunk_of(schema, rows)),
+        live: Arc::new(Bitset::from_fn(rows.len(), |i| live[i])),
+    };
+    Snapshot {
+        schema: Arc::new(schema.clone()),
+        parts: Arc::new(parts.iter().map(part).collect()),
+        ..Snapshot::empty()
+    }
+}

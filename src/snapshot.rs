@@ -1,0 +1,157 @@
+//! One consistent view of a namespace: all a query may see.
+//!
+//! # What stays true
+//!
+//! - A snapshot is a function of the log up to its `seq` alone; [`Snapshot::apply`] is pure.
+//! - An entry that does not continue the chain is never applied.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::model::{Id, Schema, Seq};
+use crate::tail::{self, Part};
+use crate::wal::{Digest, Entry, EntryKind};
+
+/// The state of a namespace after the entry `seq`. Immutable; cheap to clone.
+#[derive(Clone)]
+pub struct Snapshot {
+    pub seq: Seq,
+    /// Digest of the entry `seq`.
+    pub digest: Digest,
+    /// The identity that the first entry gave the namespace; `None` before it.
+    pub namespace: Option<Uuid>,
+    /// The incarnation that lives now: it was written to and not deleted since.
+    pub incarnation: Option<Incarnation>,
+    pub schema: Arc<Schema>,
+    /// Every live row is live in exactly one part.
+    pub parts: Arc<Vec<Part>>,
+    /// The hybrid clock of the entry `seq`, in milliseconds since the epoch.
+    pub hlc_ms: u64,
+    /// Bytes of the entries that are not in segments.
+    pub unindexed_bytes: u64,
+}
+
+/// What is known of a namespace between its creation and its deletion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Incarnation {
+    /// The entry that created it.
+    pub genesis: Seq,
+    pub created_ms: u64,
+    /// When its newest entry was written.
+    pub last_write_ms: u64,
+}
+
+/// The log is not the chain that this node has followed: the store broke create-if-absent, or an
+/// object was replaced. Nothing may be written or answered on it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("log entry {seq} does not continue the log: {why}")]
+pub struct BrokenChain {
+    pub seq: Seq,
+    pub why: &'static str,
+}
+
+impl Snapshot {
+    /// The state before the first entry.
+    pub fn empty() -> Self {
+        Self {
+            seq: Seq::ZERO,
+            digest: Digest::default(),
+            namespace: None,
+            incarnation: None,
+            schema: Arc::new(Schema::default()),
+            parts: Arc::new(Vec::new()),
+            hlc_ms: 0,
+            unindexed_bytes: 0,
+        }
+    }
+
+    /// Whether the namespace exists: it was written to and not deleted since.
+    pub fn exists(&self) -> bool {
+        self.incarnation.is_some()
+    }
+
+    /// How many rows are live.
+    pub fn rows(&self) -> usize {
+        tail::live_rows(&self.parts)
+    }
+
+    /// Whether a live row has that id.
+    pub fn contains(&self, id: &Id) -> bool {
+        tail::find(&self.parts, id).is_some()
+    }
+
+    /// About how much memory the snapshot holds, in bytes.
+    pub fn memory_bytes(&self) -> u64 {
+        self.parts.iter().map(|p| p.chunk.memory_bytes() as u64).sum()
+    }
+
+    /// The state after one more entry.
+    ///
+    /// * `digest`, `bytes` — of the entry as it is stored, staged blobs included in `bytes`
+    ///
+    /// # Errors
+    ///
+    /// [`BrokenChain`] when the entry is not the successor of this state (rule 5 of the log,
+    /// docs/design/0003-log.md).
+    pub fn apply(&self, entry: &Entry, digest: Digest, bytes: u64) -> Result<Snapshot, BrokenChain> {
+        self.check_successor(entry)?;
+        let after = Snapshot {
+            seq: entry.seq,
+            digest,
+            namespace: Some(entry.namespace),
+            hlc_ms: entry.hlc_ms,
+            ..self.clone()
+        };
+        Ok(match &entry.kind {
+            EntryKind::Data(requests) => {
+                let applied = tail::apply(&self.parts, &self.schema, requests);
+                Snapshot {
+                    incarnation: Some(self.written_at(entry)),
+                    schema: match applied.schema == *self.schema {
+                        true => self.schema.clone(),
+                        false => Arc::new(applied.schema),
+                    },
+                    parts: Arc::new(applied.parts),
+                    unindexed_bytes: self.unindexed_bytes + bytes,
+                    ..after
+                }
+            }
+            EntryKind::DeleteNamespace => Snapshot {
+                incarnation: None,
+                schema: Arc::new(self.schema.cleared()),
+                parts: Arc::new(Vec::new()),
+                unindexed_bytes: 0,
+                ..after
+            },
+        })
+    }
+
+    fn check_successor(&self, entry: &Entry) -> Result<(), BrokenChain> {
+        let broken = |why| Err(BrokenChain { seq: entry.seq, why });
+        if entry.seq != self.seq.next() {
+            return broken("its number is not the next");
+        }
+        if entry.prev_digest != self.digest {
+            return broken("it names another predecessor");
+        }
+        if self.namespace.is_some_and(|n| n != entry.namespace) {
+            return broken("it belongs to another namespace");
+        }
+        Ok(())
+    }
+
+    fn written_at(&self, entry: &Entry) -> Incarnation {
+        match self.incarnation {
+            Some(known) => Incarnation {
+                last_write_ms: entry.hlc_ms,
+                ..known
+            },
+            None => Incarnation {
+                genesis: entry.seq,
+                created_ms: entry.hlc_ms,
+                last_write_ms: entry.hlc_ms,
+            },
+        }
+    }
+}
