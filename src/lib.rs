@@ -17,6 +17,7 @@
 //! | [`tail`] | the rows of the log as an in-memory index of immutable parts |
 //! | [`snapshot`] | one consistent view of a namespace: all a query may see |
 //! | [`query`] | answers queries on a snapshot: plan, filter, execute, project |
+//! | [`namespace`] | the engine: open namespaces, their commit loops and their reads |
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -26,6 +27,7 @@ pub mod config;
 pub mod error;
 pub mod index;
 pub mod model;
+pub mod namespace;
 pub mod query;
 pub mod snapshot;
 pub mod store;

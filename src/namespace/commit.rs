@@ -1,0 +1,518 @@
+//! The commit loop of one namespace: the only thing that writes its log from this node.
+//!
+//! Requests queue up; as soon as the previous entry is durable, everything that waits is evaluated
+//! in order and becomes the next entry, with one PUT. There is no timer: an idle namespace commits
+//! at once, a busy one groups what arrives while a PUT is in flight.
+//!
+//! # What stays true
+//!
+//! The five rules of the log (docs/design/0003-log.md), each of which loses acknowledged writes when it
+//! is left out (`tests/model.rs`):
+//!
+//! 1. *Same slot*: after an unclear outcome only the same slot is tried until its owner is known.
+//! 2. *Own write*: "exists" is never a verdict; the entry is read and its writer and batch compared.
+//! 3. *Staleness*: a success counts only while this node's knowledge is younger than half the grace.
+//! 4. *No re-send after staleness*: a batch that was sent and has gone stale is answered "unknown".
+//! 5. *Chain*: every entry names the digest of its predecessor (`snapshot` checks it).
+//!
+//! A client that goes away does not stop its request: the loop owns it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::catalog;
+use super::evaluate::{Change, Counts, Staged, Verdict, evaluate, group_len};
+use super::follow::{Follower, unavailable};
+use super::state::{Moment, Trouble};
+use crate::base::Priority;
+use crate::base::clock::wall_ms;
+use crate::error::{Error, ErrorKind};
+use crate::model::{Schema, Seq};
+use crate::snapshot::Snapshot;
+use crate::store::{PutPayload, StoreError};
+use crate::telemetry;
+use crate::wal::{self, Append, BlobRef, Entry, EntryKind, LogError, Logged, RequestEffects};
+
+/// Bytes of requests that are put into one entry; more wait for the next.
+const ENTRY_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// Requests that are put into one entry.
+const ENTRY_REQUESTS_MAX: usize = 4096;
+/// The first wait before a slot is tried again.
+const BACKOFF_MIN: Duration = Duration::from_millis(10);
+/// The longest such wait.
+const BACKOFF_MAX: Duration = Duration::from_secs(2);
+
+/// A request in the queue.
+pub(super) struct Submission {
+    pub change: Arc<Change>,
+    pub reply: oneshot::Sender<Result<Committed, Failure>>,
+    /// When it was queued.
+    pub since: Moment,
+}
+
+impl AsRef<Change> for Submission {
+    fn as_ref(&self) -> &Change {
+        &self.change
+    }
+}
+
+/// What a client is told of its request.
+#[derive(Clone, Debug)]
+pub(super) struct Committed {
+    /// The entry that holds it, or the newest one where there was nothing to write.
+    pub seq: Seq,
+    pub counts: Counts,
+    pub schema: Arc<Schema>,
+}
+
+/// Why a request was not confirmed.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Nothing was sent, and this node's knowledge is too old: open the namespace again.
+    Stale,
+    Failed(Error),
+}
+
+impl From<Trouble> for Failure {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Stale => Failure::Stale,
+            other => Failure::Failed(other.into()),
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure::Failed(error)
+    }
+}
+
+/// How an attempt to fill a slot ended.
+enum Slot {
+    /// The entry is in the log, and applied.
+    Ours,
+    /// Another entry has the slot, and is applied. Evaluate again.
+    Lost,
+    /// Nothing was written and nothing will be.
+    NotWritten(Trouble),
+    /// The entry may be in the log, now or later.
+    Unknown,
+}
+
+/// An entry ready to be sent.
+struct Sealed {
+    logged: Arc<Logged>,
+    bytes: PutPayload,
+}
+
+pub(super) struct CommitLoop {
+    follower: Follower,
+    inbox: mpsc::Receiver<Submission>,
+    /// The incarnation whose listing marker is known to exist, by its first entry.
+    listed: Option<Seq>,
+}
+
+impl CommitLoop {
+    pub fn new(follower: Follower, inbox: mpsc::Receiver<Submission>) -> Self {
+        Self {
+            follower,
+            inbox,
+            listed: None,
+        }
+    }
+
+    /// Runs until the inbox closes, which is when nobody holds the namespace any more.
+    pub async fn run(mut self) {
+        let mut queue = VecDeque::new();
+        while let Some(first) = self.inbox.recv().await {
+            queue.push_back(first);
+            while !queue.is_empty() {
+                while queue.len() < ENTRY_REQUESTS_MAX
+                    && let Ok(next) = self.inbox.try_recv()
+                {
+                    queue.push_back(next);
+                }
+                let group = group_len(queue.iter(), ENTRY_BYTES_MAX, ENTRY_REQUESTS_MAX);
+                self.commit(queue.drain(..group).collect()).await;
+            }
+        }
+    }
+
+    /// Commits a group of requests and answers each of them.
+    async fn commit(&mut self, mut group: Vec<Submission>) {
+        self.answer_overdue(&mut group);
+        if group.is_empty() {
+            return;
+        }
+        let began = self.follower.state.now();
+        let mut looked = false;
+        for losses in 0u32.. {
+            // Rivals are fast: let them go on, and then take up all they wrote, not one entry per
+            // lost slot.
+            self.pause_after(losses.saturating_sub(1)).await;
+            if (losses > 1 || self.follower.state.is_behind())
+                && let Err(trouble) = self.follower.catch_up().await
+            {
+                return answer_all(group, || trouble.clone().into());
+            }
+            let (base, verdicts) = match self.ready(&group, &mut looked).await {
+                Ok(ready) => ready,
+                Err(trouble) => return answer_all(group, || trouble.clone().into()),
+            };
+            if let (Change::DeleteNamespace, [Verdict::Reject(_)]) = (&*group[0].change, &verdicts[..]) {
+                // An earlier deletion may have left its markers behind.
+                catalog::remove(&self.follower.state, base.seq).await;
+            }
+            let verdicts = answer_decided(&mut group, verdicts, base.seq);
+            if group.is_empty() {
+                return;
+            }
+            match self.write(&verdicts, &group, &base, began).await {
+                Slot::Ours => return answer_committed(group, verdicts, base.seq.next()),
+                Slot::Lost if self.overdue(began) => return answer_all(group, || contended().into()),
+                Slot::Lost => {
+                    looked = false;
+                    metrics::counter!(telemetry::COMMIT_CONFLICTS).increment(1);
+                }
+                Slot::NotWritten(trouble) => return answer_all(group, || trouble.clone().into()),
+                Slot::Unknown => return answer_all(group, || unknown().into()),
+            }
+        }
+    }
+
+    /// Evaluates the group on a state that is young enough to write on, and current where a
+    /// request is not simply committed: "no" is only right on the newest state.
+    async fn ready(&self, group: &[Submission], looked: &mut bool) -> Result<(Arc<Snapshot>, Vec<Verdict>), Trouble> {
+        let state = &self.follower.state;
+        loop {
+            state.check()?;
+            self.follower.refresh_if_stale().await?;
+            let base = state.snapshot();
+            let verdicts = self.evaluate(group, &base).await;
+            if *looked || verdicts.iter().all(|v| matches!(v, Verdict::Commit(_))) {
+                return Ok((base, verdicts));
+            }
+            self.follower.catch_up().await?;
+            *looked = true;
+        }
+    }
+
+    async fn evaluate(&self, group: &[Submission], base: &Arc<Snapshot>) -> Vec<Verdict> {
+        let state = &self.follower.state;
+        let changes: Vec<Arc<Change>> = group.iter().map(|s| s.change.clone()).collect();
+        let (base, name, options) = (base.clone(), state.name.clone(), state.options.clone());
+        state
+            .runtime
+            .cpu
+            .run(Priority::Foreground, move || {
+                evaluate(&changes, &base, &name, &options.limits)
+            })
+            .await
+    }
+
+    /// Makes the entry durable as the successor of `base`, and its namespace listed.
+    async fn write(&mut self, verdicts: &[Verdict], group: &[Submission], base: &Snapshot, began: Moment) -> Slot {
+        let deletes = matches!(*group[0].change, Change::DeleteNamespace);
+        let sealed = self.seal(verdicts, deletes, base).await;
+        let slot = sealed.logged.entry.seq;
+        let incarnation = base.incarnation.map_or(slot, |i| i.genesis);
+        if deletes {
+            let outcome = self.fill(&sealed, began).await;
+            if matches!(outcome, Slot::Ours) {
+                self.listed = None;
+                catalog::remove(&self.follower.state, slot).await;
+            }
+            return outcome;
+        }
+        if self.listed == Some(incarnation) {
+            return self.fill(&sealed, began).await;
+        }
+        // In parallel, so that a first write costs one round trip; the write is answered when both
+        // are done, so that whatever is acknowledged is listed.
+        let (outcome, listed) = tokio::join!(
+            self.fill(&sealed, began),
+            catalog::add(&self.follower.state, incarnation)
+        );
+        self.listed = listed.then_some(incarnation);
+        if matches!(outcome, Slot::Lost) {
+            self.correct_listing(incarnation).await;
+        }
+        outcome
+    }
+
+    /// After a lost slot: takes back the marker of an incarnation that never came to be.
+    async fn correct_listing(&mut self, guessed: Seq) {
+        // A node that guessed that the log is empty has seen no more than its first entry.
+        if self.follower.state.is_behind() && self.follower.catch_up().await.is_err() {
+            return;
+        }
+        let living = self.follower.state.snapshot().incarnation;
+        if living.is_none_or(|i| i.genesis != guessed) {
+            self.listed = None;
+            catalog::retract(&self.follower.state, guessed).await;
+        }
+    }
+
+    async fn seal(&self, verdicts: &[Verdict], deletes: bool, base: &Snapshot) -> Sealed {
+        let state = &self.follower.state;
+        let rng = &state.runtime.rng;
+        let requests: Vec<RequestEffects> = verdicts
+            .iter()
+            .filter_map(Verdict::effects)
+            .map(|e| RequestEffects {
+                request: rng.u128(),
+                schema: e.schema.clone(),
+                operations: e.operations.clone(),
+                staged: self.usable(e.staged.as_ref()),
+            })
+            .collect();
+        let entry = Entry {
+            namespace: base.namespace.unwrap_or_else(|| rng.uuid()),
+            seq: base.seq.next(),
+            writer: state.writer,
+            batch: rng.u128(),
+            writer_addr: state.options.internal_url.clone(),
+            prev_digest: base.digest,
+            manifest_gen_hint: 0,
+            hlc_ms: wall_ms(state.runtime.clock.as_ref()).max(base.hlc_ms + 1),
+            kind: match deletes {
+                true => EntryKind::DeleteNamespace,
+                false => EntryKind::Data(requests),
+            },
+        };
+        state
+            .runtime
+            .cpu
+            .run(Priority::Foreground, move || {
+                let (bytes, digest) = wal::encode(&as_stored(&entry));
+                let logged = Logged {
+                    bytes: bytes.content_length() as u64 + entry.staged_bytes(),
+                    entry,
+                    digest,
+                };
+                Sealed {
+                    logged: Arc::new(logged),
+                    bytes,
+                }
+            })
+            .await
+    }
+
+    /// The blobs of a staged request, unless they may be collected already: then its operations go
+    /// into the entry.
+    fn usable(&self, staged: Option<&Staged>) -> Vec<BlobRef> {
+        let state = &self.follower.state;
+        let young = |s: &&Staged| s.since.age(state.runtime.clock.as_ref()) <= state.options.grace / 2;
+        staged.filter(young).map(|s| s.blobs.clone()).unwrap_or_default()
+    }
+
+    /// Tries to make `sealed` the owner of its slot until that is decided or the deadline passes.
+    async fn fill(&self, sealed: &Sealed, began: Moment) -> Slot {
+        let state = &self.follower.state;
+        let seq = sealed.logged.entry.seq;
+        let mut tried = false;
+        for attempt in 0.. {
+            if tried {
+                if self.overdue(began) {
+                    return Slot::Unknown;
+                }
+                self.pause_after(attempt).await;
+            }
+            // Rule 3, before sending; rule 4: what was sent once is never sent again when stale.
+            if state.is_stale() {
+                return match tried {
+                    true => Slot::Unknown,
+                    false => Slot::NotWritten(Trouble::Stale),
+                };
+            }
+            let start = state.now();
+            // The first time, beside a listing: a node begins with the guess that the log is empty,
+            // and its first entry counts only if the log does not begin elsewhere.
+            let append = state.log.append(seq, sealed.bytes.clone());
+            let (sent, proven) = tokio::join!(append, self.follower.prove());
+            if let Err(trouble) = proven {
+                return match (trouble, &sent) {
+                    // In a log that begins elsewhere, nothing at this number is ever seen.
+                    (Trouble::Broken(broken), _) => Slot::NotWritten(Trouble::Broken(broken)),
+                    (trouble, Append::Refused(_)) if !tried => Slot::NotWritten(trouble),
+                    _ => Slot::Unknown,
+                };
+            }
+            // Rule 3, after the answer: a success of a node that was suspended meanwhile may be
+            // a slot that was used and collected long ago.
+            if state.is_stale() {
+                return Slot::Unknown;
+            }
+            match sent {
+                Append::Created => return self.won(sealed, start).await,
+                Append::Refused(error) if !tried => return self.refused(sealed, start, error).await,
+                Append::Taken | Append::Ambiguous(_) | Append::Refused(_) => {}
+            }
+            tried = true;
+            if let Some(decided) = self.owner(sealed, start, began).await {
+                return decided;
+            }
+        }
+        unreachable!("the loop ends by the deadline")
+    }
+
+    /// Rules 1 and 2: reads who owns the slot. `None` when it is still empty.
+    async fn owner(&self, sealed: &Sealed, start: Moment, began: Moment) -> Option<Slot> {
+        let state = &self.follower.state;
+        let ours = &sealed.logged.entry;
+        for attempt in 1.. {
+            let error = match state.log.get(ours.seq).await {
+                Ok(None) => return None,
+                Ok(Some(found)) => return Some(self.owned_by(found, sealed, start).await),
+                Err(LogError::Store(error)) => error,
+                Err(damaged) => {
+                    state.unreadable(ours.seq, damaged);
+                    return Some(Slot::Unknown);
+                }
+            };
+            tracing::warn!(namespace = %state.name, seq = %ours.seq, %error, "cannot read a contested slot");
+            if self.overdue(began) {
+                return Some(Slot::Unknown);
+            }
+            self.pause_after(attempt).await;
+        }
+        unreachable!("the loop ends by the deadline")
+    }
+
+    /// What it means that `found` is in the slot.
+    async fn owned_by(&self, found: Logged, sealed: &Sealed, start: Moment) -> Slot {
+        if is_same(&found.entry, &sealed.logged.entry) {
+            // Rule 3 holds for a success that is read back, too.
+            return match self.follower.state.is_stale() {
+                true => Slot::Unknown,
+                false => self.won(sealed, start).await,
+            };
+        }
+        // A rival's, or an older batch of our own whose outcome was unknown: either way it is
+        // committed, this batch is not in the slot, and comes after it.
+        match self.follower.absorb_whole(found).await {
+            Ok(_) => Slot::Lost,
+            // The log is broken: whether our entry was overwritten is not known.
+            Err(Trouble::Broken(_)) => Slot::Unknown,
+            Err(trouble) => Slot::NotWritten(trouble),
+        }
+    }
+
+    /// The store refused the first attempt. A disk that was full at the very end may have kept
+    /// the entry all the same, so look before saying no.
+    async fn refused(&self, sealed: &Sealed, start: Moment, error: StoreError) -> Slot {
+        match self.follower.state.log.get(sealed.logged.entry.seq).await {
+            Ok(Some(found)) if is_same(&found.entry, &sealed.logged.entry) => self.owned_by(found, sealed, start).await,
+            _ => Slot::NotWritten(unavailable(error)),
+        }
+    }
+
+    async fn won(&self, sealed: &Sealed, start: Moment) -> Slot {
+        match self.follower.absorb(sealed.logged.clone()).await {
+            Ok(_) => {
+                self.follower.state.verified(start);
+                Slot::Ours
+            }
+            Err(_) => Slot::Unknown,
+        }
+    }
+
+    /// Answers the requests that waited in the queue for as long as a write may take at all: their
+    /// clients have given up, or will before another attempt ends.
+    fn answer_overdue(&self, group: &mut Vec<Submission>) {
+        let (late, in_time) = group.drain(..).partition(|s| self.overdue(s.since));
+        *group = in_time;
+        answer_all(late, || contended().into());
+    }
+
+    fn overdue(&self, began: Moment) -> bool {
+        let state = &self.follower.state;
+        began.age(state.runtime.clock.as_ref()) > state.options.write_deadline
+    }
+
+    /// Waits before a slot is tried again; jittered, so that rivals do not meet in step.
+    async fn pause_after(&self, failures: u32) {
+        if failures == 0 {
+            return;
+        }
+        let base = BACKOFF_MIN * 2u32.saturating_pow(failures.min(10) - 1);
+        let wait = self.follower.state.runtime.rng.jitter(base.min(BACKOFF_MAX));
+        tokio::time::sleep(wait).await;
+    }
+}
+
+/// Whether two entries are one batch of one writer.
+fn is_same(a: &Entry, b: &Entry) -> bool {
+    a.writer == b.writer && a.batch == b.batch
+}
+
+/// The entry without the operations that its blobs hold.
+fn as_stored(entry: &Entry) -> Entry {
+    let mut stored = entry.clone();
+    if let EntryKind::Data(requests) = &mut stored.kind {
+        for request in requests.iter_mut().filter(|r| !r.staged.is_empty()) {
+            request.operations.clear();
+        }
+    }
+    stored
+}
+
+/// Answers the requests before the first that writes, which what is durable decides alone, and
+/// returns the verdicts on the others. Those rest on writes that may still fail, so even a "nothing
+/// to do" or a "no" among them waits for the outcome.
+fn answer_decided(group: &mut Vec<Submission>, mut verdicts: Vec<Verdict>, seq: Seq) -> Vec<Verdict> {
+    let writes = |v: &Verdict| v.effects().is_some();
+    let decided = verdicts.iter().position(writes).unwrap_or(verdicts.len());
+    let rest = verdicts.split_off(decided);
+    answer_committed(group.drain(..decided).collect(), verdicts, seq);
+    rest
+}
+
+/// Answers each request by its verdict, now that the entry `seq` is durable.
+fn answer_committed(group: Vec<Submission>, verdicts: Vec<Verdict>, seq: Seq) {
+    for (submission, verdict) in group.into_iter().zip(verdicts) {
+        let (counts, schema) = match verdict {
+            Verdict::Commit(effects) => (effects.counts, effects.schema_after),
+            Verdict::Nothing(counts, schema) => (counts, schema),
+            Verdict::Reject(error) => {
+                submission.answer(Err(error.into()));
+                continue;
+            }
+        };
+        submission.answer(Ok(Committed { seq, counts, schema }));
+    }
+}
+
+fn answer_all(group: Vec<Submission>, failure: impl Fn() -> Failure) {
+    for submission in group {
+        submission.answer(Err(failure()));
+    }
+}
+
+impl Submission {
+    fn answer(self, result: Result<Committed, Failure>) {
+        // The client may have gone; its request was carried out all the same.
+        let _ = self.reply.send(result);
+    }
+}
+
+fn contended() -> Error {
+    Error::new(
+        ErrorKind::Overloaded,
+        "this namespace is written faster than object storage takes it, so this write found no turn; nothing was \
+         written, try again",
+    )
+    .after(Duration::from_secs(1))
+}
+
+pub(super) fn unknown() -> Error {
+    Error::new(
+        ErrorKind::Unknown,
+        "object storage did not confirm the write in time; it may or may not have been applied: read before writing \
+         again, or repeat it if it is idempotent",
+    )
+}

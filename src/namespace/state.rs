@@ -1,0 +1,213 @@
+//! What a node knows of one open namespace, and how fresh that is.
+
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::OnceCell;
+
+use super::options::EngineOptions;
+use crate::base::{Charge, Clock, MemoryShare, Runtime};
+use crate::error::{Error, ErrorKind};
+use crate::model::{NamespaceName, OrgId, Seq};
+use crate::snapshot::{BrokenChain, Snapshot};
+use crate::wal::{Log, LogError};
+
+/// Everything that the tasks of one open namespace share.
+pub(super) struct State {
+    pub org: OrgId,
+    pub name: NamespaceName,
+    pub log: Log,
+    pub runtime: Runtime,
+    pub options: Arc<EngineOptions>,
+    /// Random per process start; tells this node's entries from others'.
+    pub writer: u128,
+    snapshot: ArcSwap<Snapshot>,
+    /// The newest entry when the log was first listed. Until it is known, the empty state that a
+    /// node begins from is a guess: the log may have been collected from its beginning.
+    pub listed: OnceCell<Listed>,
+    /// Protects the moment of the last proof; held to read or replace it.
+    verified: Mutex<Moment>,
+    /// Protects the memory charge of the tail; held to change it.
+    memory: Mutex<Charge>,
+    broken: OnceLock<BrokenChain>,
+}
+
+/// What the first listing of the log said.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Listed {
+    pub newest: Seq,
+    /// How many entries of this log may be held in memory while they wait to be applied.
+    pub at_once: u64,
+}
+
+/// A point in time on both clocks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    boot: Duration,
+    wall: Duration,
+}
+
+impl Moment {
+    pub fn now(clock: &dyn Clock) -> Self {
+        Self {
+            boot: clock.boot(),
+            wall: clock.wall(),
+        }
+    }
+
+    /// Time since then, by whichever clock says more: one of them may have been set or stopped.
+    pub fn age(&self, clock: &dyn Clock) -> Duration {
+        let boot = clock.boot().saturating_sub(self.boot);
+        boot.max(clock.wall().saturating_sub(self.wall))
+    }
+}
+
+/// Why the log could not be followed.
+#[derive(Clone, Debug)]
+pub(super) enum Trouble {
+    /// The store did not answer; nothing is known to be wrong.
+    Unavailable(Arc<dyn std::error::Error + Send + Sync>),
+    /// The log contradicts itself: nothing may be written or answered.
+    Broken(BrokenChain),
+    /// This node's knowledge is too old to go on from: open the namespace again.
+    Stale,
+}
+
+impl State {
+    /// What a failure to read the log means: a damaged object is not better at the next try.
+    pub fn unreadable(&self, seq: Seq, error: LogError) -> Trouble {
+        let why = match &error {
+            LogError::Store(_) => return Trouble::Unavailable(Arc::new(error)),
+            LogError::Damaged { .. } => "its bytes are damaged",
+            LogError::BlobMissing { .. } => "it names a blob that does not exist",
+        };
+        tracing::error!(org = %self.org, namespace = %self.name, %seq, error = &error as &dyn std::error::Error, "log object is damaged");
+        self.set_broken(BrokenChain { seq, why })
+    }
+}
+
+impl From<Trouble> for Error {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Unavailable(source) => Error::new(
+                ErrorKind::Unavailable,
+                "object storage cannot be reached, so a consistent answer is not possible; try again",
+            )
+            .after(Duration::from_secs(1))
+            .because(Shared(source)),
+            Trouble::Broken(broken) => Error::new(
+                ErrorKind::Internal,
+                "this namespace's log in object storage contradicts itself; it is read-only and serves no strong \
+                 reads until an operator has looked",
+            )
+            .because(broken),
+            Trouble::Stale => Error::new(
+                ErrorKind::Unavailable,
+                "this node was suspended for too long; try again",
+            ),
+        }
+    }
+}
+
+/// An error that several waiters are told of.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Shared(Arc<dyn std::error::Error + Send + Sync>);
+
+impl State {
+    /// What is known before the log is looked at: nothing.
+    pub fn new(
+        (org, name): (OrgId, NamespaceName),
+        log: Log,
+        runtime: Runtime,
+        options: Arc<EngineOptions>,
+        writer: u128,
+    ) -> Self {
+        let memory = runtime.memory.charge_always(MemoryShare::Tails, 0);
+        let now = Moment::now(runtime.clock.as_ref());
+        Self {
+            org,
+            name,
+            log,
+            runtime,
+            options,
+            writer,
+            snapshot: ArcSwap::from_pointee(Snapshot::empty()),
+            listed: OnceCell::new(),
+            verified: Mutex::new(now),
+            memory: Mutex::new(memory),
+            broken: OnceLock::new(),
+        }
+    }
+
+    /// Whether the log was looked at, so that the snapshot is a state of it.
+    pub fn is_proven(&self) -> bool {
+        self.listed.initialized()
+    }
+
+    /// Whether entries are known to exist that are not applied.
+    pub fn is_behind(&self) -> bool {
+        self.listed.get().is_some_and(|l| l.newest > self.snapshot().seq)
+    }
+
+    /// The newest state this node has applied.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// Makes a newer state visible. Only the follower calls it.
+    pub fn publish(&self, snapshot: Snapshot) -> Arc<Snapshot> {
+        lock(&self.memory).set_always(snapshot.memory_bytes());
+        let snapshot = Arc::new(snapshot);
+        self.snapshot.store(snapshot.clone());
+        snapshot
+    }
+
+    /// Gives back what the tail is charged for.
+    pub fn release_memory(&self) {
+        lock(&self.memory).shrink_to(0);
+    }
+
+    pub fn now(&self) -> Moment {
+        Moment::now(self.runtime.clock.as_ref())
+    }
+
+    /// Notes that the newest applied entry was proved to be the end of the log, by a request that
+    /// started at `start`.
+    pub fn verified(&self, start: Moment) {
+        let mut verified = lock(&self.verified);
+        if start.boot > verified.boot {
+            *verified = start;
+        }
+    }
+
+    /// How long ago this node last proved that it knows the end of the log.
+    pub fn age(&self) -> Duration {
+        lock(&self.verified).age(self.runtime.clock.as_ref())
+    }
+
+    /// Whether the knowledge is too old to trust a "not there" of the store: what was there may
+    /// have been collected since.
+    pub fn is_stale(&self) -> bool {
+        self.age() > self.options.grace / 2
+    }
+
+    /// Notes that the log contradicts itself; from now on nothing is written.
+    pub fn set_broken(&self, broken: BrokenChain) -> Trouble {
+        tracing::error!(org = %self.org, namespace = %self.name, error = %broken, "log is broken: namespace is read-only");
+        Trouble::Broken(self.broken.get_or_init(|| broken).clone())
+    }
+
+    /// Fails when the log contradicts itself.
+    pub fn check(&self) -> Result<(), Trouble> {
+        match self.broken.get() {
+            Some(broken) => Err(Trouble::Broken(broken.clone())),
+            None => Ok(()),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|e| e.into_inner())
+}
