@@ -18,11 +18,38 @@
 //! | [`snapshot`] | one consistent view of a namespace: all a query may see |
 //! | [`query`] | answers queries on a snapshot: plan, filter, execute, project |
 //! | [`namespace`] | the engine: open namespaces, their commit loops and their reads |
+//! | [`auth`] | a credential becomes a caller |
+//! | [`api`] | HTTP: routes, request bodies, JSON of queries and answers, errors to statuses |
+//! | [`cli`] | the command line: builds the parts, serves, shuts down |
+//!
+//! # A write
+//!
+//! ```text
+//! api::server → api::handlers::write → auth, api::body → model::write::prepare        JSON to typed columns
+//!   → namespace::handle (queue) → namespace::commit (gathers what waits)
+//!   → namespace::evaluate (requests to effects) → wal::format → wal::log → store      one create-only PUT
+//!   → snapshot::apply → tail::apply → api::response                                   the tail absorbs the entry
+//! ```
+//!
+//! # A query
+//!
+//! ```text
+//! api::server → api::handlers::query → auth, api::body → api::query                   JSON to model::Query
+//!   → namespace::read ─ namespace::follow → wal::log → store                          newer entry? one GET, meanwhile:
+//!                     └ query::plan → query::filter → query::exec → tail, index → query::project
+//!   → api::response                                                                   again if there was a newer entry
+//! ```
+//!
+//! Upkeep (indexing, merging, deleting what is no longer needed) does not exist yet: all rows are in the
+//! tail, and a node that opens a namespace reads its whole log.
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+pub mod api;
+pub mod auth;
 pub mod base;
+pub mod cli;
 pub mod config;
 pub mod error;
 pub mod index;

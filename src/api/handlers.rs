@@ -1,0 +1,266 @@
+//! One function per route: check, ask the engine, answer.
+
+use std::io::Write;
+
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{FromRequestParts, Path, Query, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde::Deserialize;
+
+use super::error::{Answer, ApiError};
+use super::response::{self, Version};
+use super::{Api, body, query};
+use crate::auth::Caller;
+use crate::base::{MemoryShare, Priority};
+use crate::model::{Invalid, NamespaceName, schema_json};
+use crate::namespace::Body;
+use crate::telemetry;
+
+/// Answers up to this size are never compressed, in bytes.
+const GZIP_BYTES_MIN: usize = 1024;
+/// Answers with more rows are written on the CPU pool.
+const INLINE_ROWS_MAX: usize = 32;
+/// Queries from this size on are parsed on the CPU pool, in bytes.
+const PARSE_POOL_BYTES: usize = 64 * 1024;
+/// Namespaces per page: default and most.
+const PAGE_DEFAULT: usize = 100;
+const PAGE_MAX: usize = 1000;
+
+/// The caller and the namespace of a request. Extracting it authenticates, before anything else.
+pub struct Target {
+    caller: Caller,
+    namespace: NamespaceName,
+}
+
+fn caller(parts: &Parts, api: &Api) -> Result<Caller, ApiError> {
+    let header = parts.headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+    Ok(api.inner.auth.authenticate(header)?)
+}
+
+impl FromRequestParts<Api> for Target {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        let caller = caller(parts, api)?;
+        let name: Result<Path<String>, PathRejection> = Path::from_request_parts(parts, api).await;
+        let Path(name) = name.map_err(|_| ApiError::invalid("the namespace name in the path is not valid UTF-8"))?;
+        let namespace = NamespaceName::parse(&name)?;
+        Ok(Self { caller, namespace })
+    }
+}
+
+/// The caller of a request that names no namespace.
+pub struct Known(Caller);
+
+impl FromRequestParts<Api> for Known {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        caller(parts, api).map(Self)
+    }
+}
+
+async fn read_body(api: &Api, request: Request, bytes_max: u64) -> Result<(HeaderMap, Body), ApiError> {
+    let (parts, http_body) = request.into_parts();
+    let runtime = &api.inner.runtime;
+    let body = body::read(
+        &parts.headers,
+        http_body,
+        bytes_max,
+        &runtime.memory,
+        runtime.clock.as_ref(),
+    )
+    .await?;
+    Ok((parts.headers, body))
+}
+
+fn json(status: StatusCode, body: Vec<u8>) -> Response {
+    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+/// `POST /v2/namespaces/{namespace}`
+pub async fn write(State(api): State<Api>, target: Target, request: Request) -> Answer {
+    let start = api.inner.runtime.clock.boot();
+    let engine = &api.inner.engine;
+    let (_, body) = read_body(&api, request, engine.limits().body_bytes_max).await?;
+    let outcome = engine.write(&target.caller.org, &target.namespace, body).await?;
+    let total = api.inner.runtime.clock.boot().saturating_sub(start);
+    Ok(json(StatusCode::OK, response::write(&outcome, total)))
+}
+
+/// `POST /v2/namespaces/{namespace}/query`
+pub async fn query(State(api): State<Api>, target: Target, request: Request) -> Answer {
+    let runtime = &api.inner.runtime;
+    let start = runtime.clock.boot();
+    let engine = &api.inner.engine;
+    let (headers, body) = read_body(&api, request, engine.limits().query_body_bytes_max).await?;
+    let query::Request {
+        queries,
+        multi,
+        consistency,
+        encoding,
+    } = parse_query(&api, &body).await?;
+    let outcome = engine
+        .query(&target.caller.org, &target.namespace, queries, consistency)
+        .await?;
+    drop(body);
+    let total = runtime.clock.boot().saturating_sub(start);
+    let gzip = accepts_gzip(&headers);
+    let rows: usize = outcome.results.iter().map(|r| r.rows.len()).sum();
+    let print = move || compressed(response::query(&outcome, multi, encoding, total), gzip);
+    Ok(match rows <= INLINE_ROWS_MAX {
+        true => print(),
+        false => runtime.cpu.run(Priority::Foreground, print).await,
+    })
+}
+
+async fn parse_query(api: &Api, body: &Body) -> Result<query::Request, Invalid> {
+    let engine = api.inner.engine.clone();
+    if body.bytes.len() < PARSE_POOL_BYTES {
+        return query::parse(&body.bytes, engine.limits());
+    }
+    let bytes = body.bytes.clone();
+    let parse = move || query::parse(&bytes, engine.limits());
+    api.inner.runtime.cpu.run(Priority::Foreground, parse).await
+}
+
+/// Whether gzip is named, and not with quality 0. `*` does not count: some clients decode nothing.
+fn accepts_gzip(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(header::ACCEPT_ENCODING).iter();
+    let mut codings = values.filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(','));
+    codings.any(|coding| {
+        let (name, quality) = coding.split_once(';').unwrap_or((coding, ""));
+        let quality = quality
+            .trim()
+            .strip_prefix("q=")
+            .and_then(|q| q.parse().ok())
+            .unwrap_or(1.0_f32);
+        name.trim().eq_ignore_ascii_case("gzip") && quality > 0.0
+    })
+}
+
+fn compressed(body: Vec<u8>, gzip: bool) -> Response {
+    if !gzip || body.len() <= GZIP_BYTES_MIN {
+        return json(StatusCode::OK, body);
+    }
+    let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 2), Compression::fast());
+    encoder.write_all(&body).expect("a Vec takes all bytes");
+    let mut response = json(StatusCode::OK, encoder.finish().expect("a Vec takes all bytes"));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    response
+}
+
+/// The query string of a list.
+#[derive(Deserialize)]
+pub struct ListOptions {
+    #[serde(default)]
+    prefix: String,
+    cursor: Option<String>,
+    page_size: Option<usize>,
+}
+
+/// `GET /v1/namespaces`
+pub async fn list(
+    State(api): State<Api>,
+    Known(caller): Known,
+    options: Result<Query<ListOptions>, QueryRejection>,
+) -> Answer {
+    let sizes = || ApiError::invalid(format!("page_size must be an integer from 1 to {PAGE_MAX}"));
+    let Query(options) = options.map_err(|_| sizes())?;
+    let size = options.page_size.unwrap_or(PAGE_DEFAULT);
+    if !(1..=PAGE_MAX).contains(&size) {
+        return Err(sizes());
+    }
+    let cursor = options.cursor.as_deref().filter(|c| !c.is_empty());
+    let page = api
+        .inner
+        .engine
+        .list(&caller.org, &options.prefix, cursor, size)
+        .await?;
+    Ok(json(StatusCode::OK, response::namespaces(&page)))
+}
+
+/// `GET /v1/namespaces/{namespace}/schema`
+pub async fn schema(State(api): State<Api>, target: Target) -> Answer {
+    let schema = api.inner.engine.schema(&target.caller.org, &target.namespace).await?;
+    Ok(json(StatusCode::OK, schema_json::v1(&schema).to_string().into_bytes()))
+}
+
+/// `POST /v1/namespaces/{namespace}/schema`
+pub async fn update_schema(State(api): State<Api>, target: Target, request: Request) -> Answer {
+    let engine = &api.inner.engine;
+    let (_, body) = read_body(&api, request, engine.limits().query_body_bytes_max).await?;
+    let schema = engine
+        .update_schema(&target.caller.org, &target.namespace, body)
+        .await?;
+    Ok(json(StatusCode::OK, schema_json::v1(&schema).to_string().into_bytes()))
+}
+
+/// `GET /v1/namespaces/{namespace}/metadata`
+pub async fn metadata_v1(api: State<Api>, target: Target) -> Answer {
+    metadata(&api, &target, Version::V1).await
+}
+
+/// `GET /v2/namespaces/{namespace}/metadata`
+pub async fn metadata_v2(api: State<Api>, target: Target) -> Answer {
+    metadata(&api, &target, Version::V2).await
+}
+
+async fn metadata(api: &Api, target: &Target, version: Version) -> Answer {
+    let known = api.inner.engine.metadata(&target.caller.org, &target.namespace).await?;
+    Ok(json(StatusCode::OK, response::metadata(&known, version)))
+}
+
+/// `DELETE /v1/namespaces/{namespace}`
+pub async fn delete_v1(api: State<Api>, target: Target) -> Answer {
+    delete(&api, &target, Version::V1).await
+}
+
+/// `DELETE /v2/namespaces/{namespace}`
+pub async fn delete_v2(api: State<Api>, target: Target) -> Answer {
+    delete(&api, &target, Version::V2).await
+}
+
+async fn delete(api: &Api, target: &Target, version: Version) -> Answer {
+    api.inner.engine.delete(&target.caller.org, &target.namespace).await?;
+    Ok(json(StatusCode::OK, response::deleted(version)))
+}
+
+/// `GET /v1/namespaces/{namespace}/hint_cache_warm`
+pub async fn warm(State(api): State<Api>, target: Target) -> Answer {
+    let was_warm = api.inner.engine.warm(&target.caller.org, &target.namespace).await?;
+    let status = if was_warm { StatusCode::OK } else { StatusCode::ACCEPTED };
+    Ok(json(status, response::warmed(was_warm)))
+}
+
+/// `GET /livez`, `GET /startupz`: the store was probed before the server started to listen.
+pub async fn live() -> Response {
+    json(StatusCode::OK, br#"{"status":"OK"}"#.to_vec())
+}
+
+/// `GET /readyz`
+pub async fn ready(State(api): State<Api>) -> Answer {
+    match api.ready().await {
+        true => Ok(live().await),
+        false => Err(ApiError::with_status(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "this node is shutting down, or object storage does not answer",
+        )),
+    }
+}
+
+/// `GET /metrics`
+pub async fn prometheus(State(api): State<Api>) -> Response {
+    let memory = &api.inner.runtime.memory;
+    for (name, share) in [("bodies", MemoryShare::Bodies), ("tails", MemoryShare::Tails)] {
+        metrics::gauge!(telemetry::MEMORY_BYTES, "share" => name).set(memory.used_bytes(share) as f64);
+    }
+    let text = api.inner.metrics.as_ref().map(|m| m.render()).unwrap_or_default();
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+}

@@ -1,0 +1,328 @@
+//! Query requests: JSON becomes [`Query`].
+//!
+//! What is not JSON is 400, JSON of another shape is 422 in the words of serde (clients' tests
+//! match them), and everything else that is wrong is 400.
+
+mod filter;
+mod object;
+mod rank;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::Value as Json;
+
+use object::{Named, Object};
+
+use crate::model::query::{MAX_STALENESS_DEFAULT, Projection};
+use crate::model::{self, Invalid, Limits, Metric, Query};
+
+/// How vectors are written in the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VectorEncoding {
+    #[default]
+    Float,
+    Base64,
+}
+
+/// A parsed request: one query, or several on one snapshot.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// At least one.
+    pub queries: Vec<Query>,
+    /// Whether the answer is a list of results even for one query.
+    pub multi: bool,
+    pub consistency: model::Consistency,
+    pub encoding: VectorEncoding,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Level {
+    Strong,
+    Eventual,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Consistency {
+    level: Option<Level>,
+    max_staleness_seconds: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Root {
+    queries: Option<Vec<Object<Single>>>,
+    consistency: Option<Object<Consistency>>,
+    vector_encoding: Option<VectorEncoding>,
+    // Written out rather than flattened: flattening loses `deny_unknown_fields`.
+    rank_by: Option<Json>,
+    top_k: Option<u64>,
+    limit: Option<Json>,
+    offset: Option<u64>,
+    filters: Option<Json>,
+    include_attributes: Option<Json>,
+    exclude_attributes: Option<Vec<String>>,
+    distance_metric: Option<String>,
+    aggregate_by: Option<Json>,
+    group_by: Option<Json>,
+    compute_attributes: Option<Json>,
+    rerank_by: Option<Json>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct Single {
+    rank_by: Option<Json>,
+    top_k: Option<u64>,
+    limit: Option<Json>,
+    offset: Option<u64>,
+    filters: Option<Json>,
+    include_attributes: Option<Json>,
+    exclude_attributes: Option<Vec<String>>,
+    distance_metric: Option<String>,
+    aggregate_by: Option<Json>,
+    group_by: Option<Json>,
+    compute_attributes: Option<Json>,
+    rerank_by: Option<Json>,
+}
+
+// Part of the API: clients' tests match `expected struct Consistency`.
+impl Named for Consistency {
+    const NAME: &'static str = "Consistency";
+}
+
+impl Named for Root {
+    const NAME: &'static str = "Query";
+}
+
+impl Named for Single {
+    const NAME: &'static str = "Query";
+}
+
+/// Parses the body of a query.
+pub fn parse(body: &[u8], limits: &Limits) -> Result<Request, Invalid> {
+    let Object(mut root): Object<Root> = serde_json::from_slice(body).map_err(|e| not_a_query(&e))?;
+    let consistency = consistency(root.consistency.take().map(|c| c.0))?;
+    let encoding = root.vector_encoding.take().unwrap_or_default();
+    let queries = root.queries.take();
+    let single = root.into_single();
+    let multi = queries.is_some();
+    let queries = match queries {
+        None => vec![query(single, limits)?],
+        Some(queries) => {
+            nothing_besides_queries(&single)?;
+            subqueries(queries, limits)?
+        }
+    };
+    Ok(Request {
+        queries,
+        multi,
+        consistency,
+        encoding,
+    })
+}
+
+fn not_a_query(error: &serde_json::Error) -> Invalid {
+    match error.classify() {
+        serde_json::error::Category::Data => {
+            Invalid::shape(format!("the query does not have the documented shape: {error}"))
+        }
+        _ => Invalid::new(format!("the request body is not valid JSON: {error}")),
+    }
+}
+
+impl Root {
+    fn into_single(self) -> Single {
+        Single {
+            rank_by: self.rank_by,
+            top_k: self.top_k,
+            limit: self.limit,
+            offset: self.offset,
+            filters: self.filters,
+            include_attributes: self.include_attributes,
+            exclude_attributes: self.exclude_attributes,
+            distance_metric: self.distance_metric,
+            aggregate_by: self.aggregate_by,
+            group_by: self.group_by,
+            compute_attributes: self.compute_attributes,
+            rerank_by: self.rerank_by,
+        }
+    }
+}
+
+fn consistency(given: Option<Consistency>) -> Result<model::Consistency, Invalid> {
+    let Some(Consistency {
+        level,
+        max_staleness_seconds,
+    }) = given
+    else {
+        return Ok(model::Consistency::Strong);
+    };
+    match (level, max_staleness_seconds) {
+        (None | Some(Level::Strong), None) => Ok(model::Consistency::Strong),
+        (None | Some(Level::Strong), Some(_)) => Err(Invalid::new(
+            "consistency.max_staleness_seconds is only allowed with level eventual",
+        )),
+        (Some(Level::Eventual), seconds) => Ok(model::Consistency::Eventual {
+            max_staleness: seconds.map_or(MAX_STALENESS_DEFAULT, Duration::from_secs),
+        }),
+    }
+}
+
+fn nothing_besides_queries(single: &Single) -> Result<(), Invalid> {
+    unsupported(single)?;
+    let given = [
+        ("rank_by", single.rank_by.is_some()),
+        ("top_k", single.top_k.is_some()),
+        ("limit", single.limit.is_some()),
+        ("offset", single.offset.is_some()),
+        ("filters", single.filters.is_some()),
+        ("include_attributes", single.include_attributes.is_some()),
+        ("exclude_attributes", single.exclude_attributes.is_some()),
+        ("distance_metric", single.distance_metric.is_some()),
+    ];
+    match given.iter().find(|(_, given)| *given) {
+        None => Ok(()),
+        Some((name, _)) => Err(Invalid::new(format!(
+            "{name} is not allowed beside queries; put it into each query"
+        ))),
+    }
+}
+
+fn subqueries(queries: Vec<Object<Single>>, limits: &Limits) -> Result<Vec<Query>, Invalid> {
+    if queries.is_empty() || queries.len() > limits.subqueries_max {
+        return Err(Invalid::new(format!(
+            "queries must have 1 to {} elements, got {}",
+            limits.subqueries_max,
+            queries.len()
+        )));
+    }
+    let place = |(i, Object(single))| {
+        query(single, limits).map_err(|e| Invalid {
+            message: format!("queries[{i}]: {}", e.message),
+            ..e
+        })
+    };
+    queries.into_iter().enumerate().map(place).collect()
+}
+
+fn query(single: Single, limits: &Limits) -> Result<Query, Invalid> {
+    unsupported(&single)?;
+    let limit = limit(single.top_k, single.limit, limits)?;
+    let filter = single.filters.map(filter::parse).transpose()?;
+    let rank_by = single.rank_by.map(|r| rank::parse(r, limits)).transpose()?;
+    if matches!(&rank_by, Some(model::RankBy::Nearest { exact: true, .. })) && filter.is_none() {
+        return Err(Invalid::new("rank_by kNN requires filters; use ANN to search all rows"));
+    }
+    if rank_by.is_none() && filter.is_none() {
+        return Err(Invalid::new("rank_by is required in a query without filters"));
+    }
+    Ok(Query {
+        rank_by,
+        limit,
+        filter,
+        include: projection(single.include_attributes, single.exclude_attributes)?,
+        distance_metric: single.distance_metric.as_deref().map(metric).transpose()?,
+    })
+}
+
+fn unsupported(single: &Single) -> Result<(), Invalid> {
+    let given = [
+        ("aggregate_by", single.aggregate_by.is_some()),
+        ("group_by", single.group_by.is_some()),
+        ("compute_attributes", single.compute_attributes.is_some()),
+        ("rerank_by", single.rerank_by.is_some()),
+        ("offset", single.offset.is_some_and(|n| n > 0)),
+    ];
+    match given.iter().find(|(_, given)| *given) {
+        None => Ok(()),
+        Some((name, _)) => Err(not_yet(name)),
+    }
+}
+
+/// A 400 for a documented feature that this server does not have.
+fn not_yet(what: &str) -> Invalid {
+    Invalid::new(format!("{what} is not supported by this server yet"))
+}
+
+fn limit(top_k: Option<u64>, limit: Option<Json>, limits: &Limits) -> Result<usize, Invalid> {
+    let limit = limit.map(total).transpose()?;
+    let rows = match (top_k, limit) {
+        (None, None) => return Err(Invalid::new("limit is required")),
+        (Some(a), Some(b)) if a != b => {
+            return Err(Invalid::new(format!(
+                "top_k and limit are the same setting, but top_k is {a} and limit is {b}"
+            )));
+        }
+        (Some(rows), _) | (None, Some(rows)) => rows,
+    };
+    match usize::try_from(rows) {
+        Ok(rows) if rows <= limits.rows_max => Ok(rows),
+        _ => Err(Invalid::new(format!(
+            "limit must be at most {}, got {rows}",
+            limits.rows_max
+        ))),
+    }
+}
+
+fn total(limit: Json) -> Result<u64, Invalid> {
+    let wrong = || Invalid::shape("limit must be an integer of at least 0, or an object with the key total");
+    let mut object = match limit {
+        Json::Object(object) => object,
+        number => return number.as_u64().ok_or_else(wrong),
+    };
+    if object.get("per").is_some_and(|per| !per.is_null()) {
+        return Err(not_yet("limit.per"));
+    }
+    object.remove("per");
+    let total = object.remove("total").and_then(|t| t.as_u64()).ok_or_else(wrong)?;
+    match object.keys().next() {
+        None => Ok(total),
+        Some(key) => Err(Invalid::shape(format!("unknown key {key:?} in limit, expected total"))),
+    }
+}
+
+fn projection(include: Option<Json>, exclude: Option<Vec<String>>) -> Result<Projection, Invalid> {
+    let include = match include {
+        None => None,
+        Some(Json::Bool(all)) => Some(if all { Projection::All } else { Projection::None }),
+        Some(Json::Array(names)) => Some(Projection::Only(
+            names.into_iter().map(attribute_name).collect::<Result<_, _>>()?,
+        )),
+        Some(_) => {
+            return Err(Invalid::shape(
+                "include_attributes must be a bool or an array of attribute names",
+            ));
+        }
+    };
+    match (include, exclude) {
+        (Some(_), Some(_)) => Err(Invalid::new(
+            "include_attributes and exclude_attributes exclude each other",
+        )),
+        (Some(include), None) => Ok(include),
+        (None, Some(names)) => Ok(Projection::Except(names)),
+        (None, None) => Ok(Projection::None),
+    }
+}
+
+fn attribute_name(name: Json) -> Result<String, Invalid> {
+    match name {
+        Json::String(name) => Ok(name),
+        _ => Err(Invalid::shape(
+            "include_attributes must be a bool or an array of attribute names",
+        )),
+    }
+}
+
+fn metric(name: &str) -> Result<Metric, Invalid> {
+    Metric::parse(name).ok_or_else(|| {
+        Invalid::new(format!(
+            "distance_metric must be cosine_distance or euclidean_squared, got {name:?}"
+        ))
+    })
+}

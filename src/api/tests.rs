@@ -1,0 +1,261 @@
+//! Requests through the whole router, on a store in memory.
+
+use std::io::Read;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::{Request, StatusCode, header};
+use http_body_util::BodyExt;
+use serde_json::{Value as Json, json};
+use tower::ServiceExt;
+
+use super::*;
+use crate::base::{CpuPool, Ledger, Rng, SystemClock, TokioSpawner};
+use crate::config::StoreConfig;
+use crate::namespace::EngineOptions;
+use crate::store::{self, probe::ProbeOptions};
+
+const KEY: &str = "0123456789abcdef";
+
+async fn app() -> Router {
+    let runtime = Runtime {
+        clock: Arc::new(SystemClock),
+        rng: Rng::seeded(7),
+        spawner: Arc::new(TokioSpawner::default()),
+        cpu: CpuPool::inline(),
+        memory: Ledger::new(1 << 30, 1 << 30),
+    };
+    let probe = ProbeOptions {
+        racers: 2,
+        body_bytes: 1024,
+    };
+    let opened = store::open(&StoreConfig::default(), &runtime, probe)
+        .await
+        .map_err(|e| e.to_string())
+        .expect("memory");
+    let engine = Engine::new(runtime.clone(), opened.store, EngineOptions::default());
+    let auth = Authenticator::new(&[KEY.to_owned()], false).expect("valid");
+    router(Api::new(engine, runtime, auth, None))
+}
+
+fn request(method: &str, path: &str, body: impl Into<Body>) -> Request<Body> {
+    Request::builder()
+        .method(method)
+        .uri(path)
+        .header("authorization", format!("Bearer {KEY}"))
+        .body(body.into())
+        .expect("a valid request")
+}
+
+async fn send(app: &Router, request: Request<Body>) -> (StatusCode, Json) {
+    let response = app.clone().oneshot(request).await.expect("infallible");
+    let status = response.status();
+    assert_eq!(response.headers()[header::CONTENT_TYPE], "application/json");
+    assert!(response.headers().contains_key("x-request-id"));
+    let body = response.into_body().collect().await.expect("a whole body").to_bytes();
+    let json: Json = serde_json::from_slice(&body).expect("JSON");
+    if !status.is_success() {
+        assert_eq!(json["status"], "error");
+        assert!(json["error"].is_string());
+    }
+    (status, json)
+}
+
+#[tokio::test]
+async fn a_namespace_lives_and_dies() {
+    let app = app().await;
+    let write = json!({
+        "upsert_rows": [{"id": 1, "vector": [0.1, 0.1], "t": "a"}, {"id": 2, "vector": [0.9, -0.9]}],
+        "distance_metric": "euclidean_squared"
+    });
+    let (status, json) = send(
+        &app,
+        request("POST", "/v2/namespaces/n?stainless_overload=x", write.to_string()),
+    )
+    .await;
+    assert_eq!((status, &json["rows_affected"]), (StatusCode::OK, &json!(2)), "{json}");
+    let query = json!({"rank_by": ["vector", "ANN", [0.1, 0.1]], "top_k": 1, "include_attributes": ["t"]});
+    let path = "/v2/namespaces/n/query?stainless_overload=multiQuery";
+    let (status, json) = send(&app, request("POST", path, query.to_string())).await;
+    assert_eq!(
+        (status, &json["rows"]),
+        (StatusCode::OK, &json!([{"id": 1, "$dist": 0.0, "t": "a"}])),
+        "{json}"
+    );
+    let (_, json) = send(&app, request("GET", "/v1/namespaces", "")).await;
+    assert_eq!(json, json!({"namespaces": [{"id": "n"}]}));
+    let (_, json) = send(&app, request("GET", "/v1/namespaces/n/schema", "")).await;
+    assert_eq!(json["vector"]["type"], "[2]f32");
+    let (_, json) = send(&app, request("POST", "/v1/namespaces/n/schema", r#"{"x": "int"}"#)).await;
+    assert_eq!(json["x"]["type"], "int");
+    let (_, json) = send(&app, request("GET", "/v2/namespaces/n/metadata", "")).await;
+    let keys: Vec<_> = json.as_object().expect("an object").keys().cloned().collect();
+    let mut expected = [
+        "approx_logical_bytes",
+        "approx_row_count",
+        "created_at",
+        "encryption",
+        "index",
+        "last_write_at",
+        "schema",
+        "updated_at",
+    ];
+    expected.sort_unstable();
+    assert_eq!(keys, expected);
+    let (_, json) = send(&app, request("GET", "/v1/namespaces/n/hint_cache_warm", "")).await;
+    assert_eq!(json["status"], "OK");
+    let (_, json) = send(&app, request("DELETE", "/v2/namespaces/n", "")).await;
+    assert_eq!(json, json!({"status": "OK"}));
+    for (method, path) in [
+        ("DELETE", "/v2/namespaces/n"),
+        ("DELETE", "/v1/namespaces/n"),
+        ("GET", "/v1/namespaces/n/schema"),
+        ("GET", "/v1/namespaces/n/metadata"),
+        ("GET", "/v1/namespaces/n/hint_cache_warm"),
+    ] {
+        assert_eq!(
+            send(&app, request(method, path, "")).await.0,
+            StatusCode::NOT_FOUND,
+            "{method} {path}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn requests_that_fit_no_route_are_refused() {
+    let app = app().await;
+    for (method, path, body, expected) in [
+        ("GET", "/", "", 404),
+        ("GET", "/v2/nonsense", "", 404),
+        ("POST", "/v2/namespaces/n/query/x", "{}", 404),
+        ("GET", "/v2/namespaces/n", "", 405),
+        ("PUT", "/v1/namespaces/n/schema", "{}", 405),
+        ("POST", "/livez", "", 405),
+        ("POST", "/v2/namespaces/a%20b%2Fc", "{}", 400),
+        ("POST", "/v2/namespaces/%ff", "{}", 400),
+        ("POST", "/v2/namespaces/n/query", "{", 400),
+        (
+            "POST",
+            "/v2/namespaces/n/query",
+            r#"{"rank_by":["id","asc"],"top_k":1}"#,
+            404,
+        ),
+        ("POST", "/v2/namespaces/n", r#"{"upsert_rows":{}}"#, 422),
+        ("GET", "/v1/namespaces?page_size=0", "", 400),
+        ("GET", "/v1/namespaces?page_size=1001", "", 400),
+        ("GET", "/v1/namespaces?page_size=x", "", 400),
+    ] {
+        let (status, json) = send(&app, request(method, path, body)).await;
+        assert_eq!(status, expected, "{method} {path}: {json}");
+    }
+    let long = format!("/v2/namespaces/{}", "a".repeat(129));
+    assert_eq!(send(&app, request("POST", &long, "{}")).await.0, 400);
+}
+
+#[tokio::test]
+async fn only_health_and_metrics_are_open_to_everyone() {
+    let app = app().await;
+    let bare = |method: &str, path: &str| {
+        Request::builder()
+            .method(method)
+            .uri(path)
+            .body(Body::empty())
+            .expect("valid")
+    };
+    for (method, path) in [
+        ("GET", "/v1/namespaces"),
+        ("POST", "/v2/namespaces/n"),
+        ("POST", "/v2/namespaces/n/query"),
+        ("DELETE", "/v2/namespaces/n"),
+        ("GET", "/v1/namespaces/%ff/schema"),
+    ] {
+        assert_eq!(
+            send(&app, bare(method, path)).await.0,
+            StatusCode::UNAUTHORIZED,
+            "{method} {path}"
+        );
+    }
+    for path in ["/livez", "/readyz", "/startupz"] {
+        assert_eq!(send(&app, bare("GET", path)).await.0, StatusCode::OK);
+    }
+    let response = app.clone().oneshot(bare("GET", "/metrics")).await.expect("infallible");
+    assert_eq!(response.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn answers_are_compressed_only_when_large_and_asked_for() {
+    let app = app().await;
+    let rows: Vec<_> = (0..50).map(|i| json!({"id": i, "text": "x".repeat(100)})).collect();
+    send(
+        &app,
+        request("POST", "/v2/namespaces/n", json!({ "upsert_rows": rows }).to_string()),
+    )
+    .await;
+    for (accept, limit, compressed) in [
+        (Some("gzip"), 50, true),
+        (Some("br, gzip;q=0.5"), 50, true),
+        (Some("gzip"), 1, false),
+        (Some("gzip;q=0"), 50, false),
+        (Some("identity"), 50, false),
+        (Some("br"), 50, false),
+        (Some("*"), 50, false),
+        (None, 50, false),
+    ] {
+        let body = json!({"rank_by": ["id", "asc"], "limit": limit, "include_attributes": true}).to_string();
+        let mut request = request("POST", "/v2/namespaces/n/query", body);
+        if let Some(accept) = accept {
+            request
+                .headers_mut()
+                .insert(header::ACCEPT_ENCODING, accept.parse().expect("a value"));
+        }
+        let response = app.clone().oneshot(request).await.expect("infallible");
+        assert_eq!(
+            response.headers().contains_key(header::CONTENT_ENCODING),
+            compressed,
+            "{accept:?} {limit}"
+        );
+        let bytes = response.into_body().collect().await.expect("whole").to_bytes();
+        let mut text = Vec::new();
+        match compressed {
+            true => drop(
+                flate2::read::GzDecoder::new(&bytes[..])
+                    .read_to_end(&mut text)
+                    .expect("gzip"),
+            ),
+            false => text.extend_from_slice(&bytes),
+        }
+        let json: Json = serde_json::from_slice(&text).expect("JSON");
+        assert_eq!(json["rows"].as_array().map(Vec::len), Some(limit));
+    }
+}
+
+#[test]
+fn every_kind_has_its_status_and_waits_are_rounded_up() {
+    for (kind, status) in [
+        (ErrorKind::Invalid, 400),
+        (ErrorKind::Shape, 422),
+        (ErrorKind::TooLarge, 413),
+        (ErrorKind::Unauthenticated, 401),
+        (ErrorKind::NotFound, 404),
+        (ErrorKind::ClientTimeout, 408),
+        (ErrorKind::Overloaded, 429),
+        (ErrorKind::Unavailable, 503),
+        (ErrorKind::Unknown, 503),
+        (ErrorKind::Internal, 500),
+    ] {
+        assert_eq!(error::status(kind), status);
+    }
+    let error = Error::new(ErrorKind::Overloaded, "x").after(std::time::Duration::from_millis(1200));
+    assert_eq!(
+        ApiError::from(error).into_response().headers()[header::RETRY_AFTER],
+        "2"
+    );
+}
+
+#[tokio::test]
+async fn a_panic_is_an_internal_error() {
+    assert_eq!(
+        panicked(Box::new("secret detail")).status(),
+        StatusCode::INTERNAL_SERVER_ERROR
+    );
+}

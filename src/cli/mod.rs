@@ -1,0 +1,129 @@
+//! The command line.
+
+mod dev;
+mod machine;
+mod probe;
+mod serve;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::base::{CpuPool, Ledger, Rng, Runtime, SystemClock, TokioSpawner};
+use crate::config::{Config, Flags};
+use crate::telemetry;
+
+/// A vector and full-text search database on object storage.
+#[derive(Parser, Debug)]
+#[command(version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Serve the HTTP API.
+    Serve {
+        #[command(flatten)]
+        options: Options,
+        /// Local disk store, loopback only, with a key made on the first start.
+        #[arg(long, env = "SHOAL_DEV")]
+        dev: bool,
+    },
+    /// Check whether an object store can be used; exit status 1 when it cannot.
+    Probe {
+        #[command(flatten)]
+        options: Options,
+    },
+}
+
+/// Settings that have a flag; the rest are in the file or in `SHOAL_*`.
+#[derive(Args, Debug, Default)]
+struct Options {
+    /// A TOML file with settings.
+    #[arg(long, env = "SHOAL_CONFIG")]
+    config: Option<PathBuf>,
+    /// Address and port, such as 127.0.0.1:8080.
+    #[arg(long, env = "SHOAL_LISTEN")]
+    listen: Option<String>,
+    /// file:///path, memory:, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix.
+    #[arg(long, env = "SHOAL_STORE")]
+    store: Option<String>,
+    /// The bootstrap API key. Better given as a file: arguments are visible to other users.
+    #[arg(long, env = "SHOAL_API_KEY", hide_env_values = true)]
+    api_key: Option<String>,
+    /// A file with one API key per line.
+    #[arg(long, env = "SHOAL_API_KEY_FILE")]
+    api_key_file: Option<PathBuf>,
+    /// Directory for cached objects.
+    #[arg(long, env = "SHOAL_CACHE_DIR")]
+    cache_dir: Option<PathBuf>,
+    /// What this node does: api, index, gc.
+    #[arg(long, env = "SHOAL_ROLES", value_delimiter = ',')]
+    roles: Option<Vec<String>>,
+}
+
+impl Options {
+    fn load(&self) -> Result<Config, String> {
+        let flags = Flags {
+            listen: self.listen.clone(),
+            store: self.store.clone(),
+            api_key: self.api_key.clone(),
+            api_key_file: self.api_key_file.clone(),
+            cache_dir: self.cache_dir.clone(),
+            roles: self.roles.clone(),
+        };
+        Config::load(self.config.as_deref(), &flags)
+    }
+}
+
+/// Runs a command to its end.
+pub fn run(cli: Cli) -> ExitCode {
+    let outcome = match cli.command {
+        Command::Serve { options, dev } => options.load().and_then(|config| {
+            let config = if dev {
+                dev::config(config, options.listen.is_some())?
+            } else {
+                config
+            };
+            telemetry::start_logs(config.log_format, &config.log_level)?;
+            on_runtime(&config, |runtime, tasks| {
+                serve::serve(config.clone(), runtime, tasks, dev)
+            })
+        }),
+        Command::Probe { options } => options
+            .load()
+            .and_then(|config| on_runtime(&config, |runtime, _| probe::probe(config.clone(), runtime))),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(sentence) => {
+            eprintln!("shoal: {sentence}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Builds the seams to the outside world and runs `f` on a Tokio runtime.
+fn on_runtime<F: Future<Output = Result<(), String>>>(
+    config: &Config,
+    f: impl FnOnce(Runtime, TokioSpawner) -> F,
+) -> Result<(), String> {
+    let tokio = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| format!("threads cannot be started: {e}"))?;
+    let memory = machine::memory_bytes();
+    let tasks = TokioSpawner::default();
+    let runtime = Runtime {
+        clock: Arc::new(SystemClock),
+        rng: Rng::from_os(),
+        spawner: Arc::new(tasks.clone()),
+        cpu: CpuPool::new(std::thread::available_parallelism().map_or(2, |n| n.get())),
+        memory: Ledger::new(config.body_memory.bytes(memory), config.tail_memory.bytes(memory)),
+    };
+    tokio.block_on(f(runtime, tasks))
+}
