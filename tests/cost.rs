@@ -1,0 +1,304 @@
+//! Object-store requests and dependent rounds per operation: what docs/guarantees.md §7 promises.
+//!
+//! Every request takes 63 ms of paused time, so the time an operation takes says how many requests
+//! waited for each other.
+
+mod support;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use object_store::memory::InMemory;
+use object_store::throttle::{ThrottleConfig, ThrottledStore};
+use serde_json::json;
+use shoal::model::Consistency;
+use shoal::store::count::{CountingStore, Counts};
+use support::engine::{EVENTUAL, Node, name};
+
+const LATENCY: Duration = Duration::from_millis(63);
+
+/// A bucket with latency, and its bill.
+struct Bucket {
+    counting: CountingStore,
+}
+
+impl Bucket {
+    fn new() -> Self {
+        let slow = ThrottleConfig {
+            wait_get_per_call: LATENCY,
+            wait_put_per_call: LATENCY,
+            wait_list_per_call: LATENCY,
+            wait_list_with_delimiter_per_call: LATENCY,
+            wait_delete_per_call: LATENCY,
+            ..ThrottleConfig::default()
+        };
+        let store = ThrottledStore::new(InMemory::new(), slow);
+        Self {
+            counting: CountingStore::new(Arc::new(store)),
+        }
+    }
+
+    fn node(&self, seed: u64) -> Node {
+        Node::new(Arc::new(self.counting.clone()), seed)
+    }
+
+    /// Runs an operation; returns its result, its requests and its dependent rounds.
+    async fn bill<T>(&self, operation: impl Future<Output = T>) -> (T, Bill) {
+        let before = self.counting.counts();
+        let start = tokio::time::Instant::now();
+        let result = operation.await;
+        let rounds = start.elapsed().as_millis().div_ceil(LATENCY.as_millis()) as u64;
+        // What goes on behind the answer is paid for as well.
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let bill = Bill::between(before, self.counting.counts(), rounds);
+        (result, bill)
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Bill {
+    writes: u64,
+    gets: u64,
+    lists: u64,
+    deletes: u64,
+    rounds: u64,
+}
+
+impl Bill {
+    fn between(before: Counts, after: Counts, rounds: u64) -> Self {
+        Self {
+            writes: after.puts + after.creates - before.puts - before.creates,
+            gets: after.gets - before.gets,
+            lists: after.lists - before.lists,
+            deletes: after.deletes - before.deletes,
+            rounds,
+        }
+    }
+
+    fn of(writes: u64, gets: u64, lists: u64, rounds: u64) -> Self {
+        Self {
+            writes,
+            gets,
+            lists,
+            deletes: 0,
+            rounds,
+        }
+    }
+}
+
+fn row(id: u64) -> serde_json::Value {
+    json!({"upsert_rows": [{"id": id, "vector": [1.0, id], "text": "some words"}], "distance_metric": "cosine_distance"})
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_write_costs_an_entry_a_marker_and_a_listing_side_by_side() {
+    let bucket = Bucket::new();
+    let node = bucket.node(1);
+    let (written, bill) = bucket.bill(node.write("ns", row(1))).await;
+    written.expect("written");
+    // The listing proves that the log does not begin elsewhere; see docs/design/0003-log.md.
+    assert_eq!(bill, Bill::of(2, 0, 1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_warm_write_costs_one_put() {
+    let bucket = Bucket::new();
+    let node = bucket.node(1);
+    node.write("ns", row(1)).await.expect("written");
+    let (written, bill) = bucket.bill(node.write("ns", row(2))).await;
+    written.expect("written");
+    assert_eq!(bill, Bill::of(1, 0, 0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn concurrent_writes_share_the_next_put() {
+    let bucket = Bucket::new();
+    let node = bucket.node(1);
+    node.write("ns", row(0)).await.expect("written");
+    let (written, bill) = bucket.bill(join_all((1..=200).map(|i| node.write("ns", row(i))))).await;
+    assert!(written.iter().all(Result::is_ok));
+    assert!(bill.writes <= 2 && bill.rounds <= 2, "{bill:?}");
+    assert_eq!(bill.gets + bill.lists, 0, "{bill:?}");
+    assert_eq!(node.ids("ns").await.expect("readable").len(), 201);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_warm_strong_query_costs_one_get_that_all_waiting_share() {
+    let bucket = Bucket::new();
+    let node = bucket.node(1);
+    node.write("ns", row(1)).await.expect("written");
+    let (rows, bill) = bucket.bill(node.ids("ns")).await;
+    assert_eq!(rows.expect("readable"), [1]);
+    assert_eq!(bill, Bill::of(0, 1, 0, 1));
+    let (rows, bill) = bucket.bill(join_all((0..100).map(|_| node.ids("ns")))).await;
+    assert!(rows.iter().all(|r| r.as_ref().is_ok_and(|ids| ids == &[1])));
+    assert!(bill.gets <= 2 && bill.rounds <= 2, "{bill:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_warm_eventual_query_costs_nothing() {
+    let bucket = Bucket::new();
+    let node = bucket.node(1);
+    node.write("ns", row(1)).await.expect("written");
+    let (rows, bill) = bucket.bill(node.rows("ns", EVENTUAL)).await;
+    rows.expect("readable");
+    assert_eq!(bill, Bill::of(0, 0, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_eventual_view_is_refreshed_behind_the_answer() {
+    let bucket = Bucket::new();
+    let node = bucket.node(1);
+    node.write("ns", row(1)).await.expect("written");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let (rows, bill) = bucket.bill(node.rows("ns", EVENTUAL)).await;
+    rows.expect("readable");
+    assert_eq!(bill, Bill::of(0, 1, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_small_namespace_opens_in_two_rounds() {
+    let bucket = Bucket::new();
+    let writer = bucket.node(1);
+    writer.write("ns", row(1)).await.expect("written");
+    let cold = bucket.node(2);
+    let (rows, bill) = bucket.bill(cold.ids("ns")).await;
+    assert_eq!(rows.expect("readable"), [1]);
+    assert_eq!(bill, Bill::of(0, 1, 1, 2));
+    // A longer log is read in parallel.
+    for id in 2..=20 {
+        writer.write("ns", row(id)).await.expect("written");
+    }
+    let cold = bucket.node(3);
+    let (rows, bill) = bucket.bill(cold.ids("ns")).await;
+    assert_eq!(rows.expect("readable").len(), 20);
+    assert_eq!(bill, Bill::of(0, 20, 1, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_log_opens_in_few_rounds() {
+    let bucket = Bucket::new();
+    let writer = bucket.node(1);
+    for id in 0..1000 {
+        writer.write("ns", row(id)).await.expect("written");
+    }
+    let cold = bucket.node(2);
+    let (rows, bill) = bucket.bill(cold.ids("ns")).await;
+    assert_eq!(rows.expect("readable").len(), 1000);
+    // One listing, then 64 entries at a time.
+    assert_eq!(bill, Bill::of(0, 1000, 1, 1 + 1000u64.div_ceil(64)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_namespace_costs_nothing_while_nobody_uses_it() {
+    let bucket = Bucket::new();
+    let node = bucket.node(1);
+    node.write("ns", row(1)).await.expect("written");
+    node.ids("ns").await.expect("readable");
+    let (_, bill) = bucket.bill(tokio::time::sleep(Duration::from_secs(24 * 3600))).await;
+    assert_eq!((bill.writes, bill.gets, bill.lists, bill.deletes), (0, 0, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_write_costs_at_most_one_look() {
+    let bucket = Bucket::new();
+    let node = bucket.node(1);
+    node.write("ns", row(1)).await.expect("written");
+    let wrong = json!({"upsert_rows": [{"id": 2, "vector": [1.0, 2.0, 3.0], "text": "x"}]});
+    let (written, bill) = bucket.bill(node.write("ns", wrong)).await;
+    assert!(written.is_err());
+    assert_eq!(bill, Bill::of(0, 1, 0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_patch_of_a_warm_namespace_costs_one_put() {
+    let bucket = Bucket::new();
+    let node = bucket.node(1);
+    node.write("ns", row(1)).await.expect("written");
+    let patch = json!({"patch_rows": [{"id": 1, "text": "other words"}]});
+    let (written, bill) = bucket.bill(node.write("ns", patch)).await;
+    assert_eq!(written.expect("written").rows_patched, Some(1));
+    assert_eq!(bill, Bill::of(1, 0, 0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_write_is_uploaded_beside_the_log_and_read_back_whole() {
+    let bucket = Bucket::new();
+    let node = bucket.node(1);
+    node.write("ns", json!({"upsert_rows": [{"id": 0, "text": "small"}]}))
+        .await
+        .expect("written");
+    let text = "lorem ipsum ".repeat(20_000);
+    let rows: Vec<_> = (1..=100)
+        .map(|id| json!({"id": id, "text": format!("{id} {text}")}))
+        .collect();
+    let large = json!({"upsert_rows": rows, "schema": {"text": {"type": "string", "filterable": false}}});
+    let (written, bill) = bucket.bill(node.write("ns", large)).await;
+    written.expect("written");
+    // 24 MB of text: two blobs side by side, then the entry that names them.
+    assert_eq!((bill.writes, bill.gets, bill.rounds), (3, 0, 2), "{bill:?}");
+    let cold = bucket.node(2);
+    assert_eq!(cold.ids("ns").await.expect("readable").len(), 101);
+}
+
+#[tokio::test(start_paused = true)]
+async fn deleting_a_namespace_costs_an_entry_and_its_marker() {
+    let bucket = Bucket::new();
+    let node = bucket.node(1);
+    node.write("ns", row(1)).await.expect("written");
+    let (deleted, bill) = bucket.bill(node.engine.delete(&node.org, &name("ns"))).await;
+    deleted.expect("deleted");
+    assert_eq!(
+        (bill.writes, bill.gets, bill.lists, bill.deletes),
+        (1, 0, 1, 1),
+        "{bill:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn listing_costs_one_request() {
+    let bucket = Bucket::new();
+    let node = bucket.node(1);
+    for i in 0..20 {
+        node.write(&format!("ns-{i}"), row(1)).await.expect("written");
+    }
+    let (page, bill) = bucket.bill(node.engine.list(&node.org, "ns-1", None, 5)).await;
+    let page = page.expect("listed");
+    assert_eq!((page.names.len(), page.next_cursor.is_some()), (5, true));
+    assert_eq!(bill, Bill::of(0, 0, 1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn losing_a_slot_costs_one_look_and_another_put() {
+    let bucket = Bucket::new();
+    let (a, b) = (bucket.node(1), bucket.node(2));
+    a.write("ns", row(1)).await.expect("written");
+    b.write("ns", row(2)).await.expect("written");
+    a.write("ns", row(3)).await.expect("written");
+    // `b` does not know of the third entry; its listing marker was written already.
+    let (written, bill) = bucket.bill(b.write("ns", row(4))).await;
+    written.expect("written");
+    assert_eq!((bill.writes, bill.gets, bill.lists), (2, 1, 0), "{bill:?}");
+    assert_eq!(
+        b.rows("ns", Consistency::Strong).await.expect("readable").results[0]
+            .rows
+            .len(),
+        4
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn metadata_counts_rows_when_writing_has_paused() {
+    let bucket = Bucket::new();
+    let node = bucket.node(1);
+    node.write("ns", row(1)).await.expect("written");
+    let (known, bill) = bucket.bill(node.engine.metadata(&node.org, &name("ns"))).await;
+    assert_eq!(known.expect("there").approx_rows, 0);
+    assert_eq!(bill, Bill::of(0, 1, 0, 1));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let known = node.engine.metadata(&node.org, &name("ns")).await.expect("there");
+    assert_eq!((known.approx_rows, known.unindexed_rows), (1, 1));
+    assert!(known.approx_bytes > 0);
+}

@@ -1,0 +1,395 @@
+//! One simulated deployment: nodes, a store that fails, clients that keep a record.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
+use shoal::base::{Clock, CpuPool, Ledger, MemoryShare, Rng, Runtime, TokioClock};
+use shoal::config::StoreConfig;
+use shoal::error::ErrorKind;
+use shoal::model::query::Projection;
+use shoal::model::{Consistency, Direction, Id, NamespaceName, OrgId, Query, RankBy, Value};
+use shoal::namespace::{Body, Engine, EngineOptions, QueryOutcome};
+use shoal::store::Store;
+use shoal::store::paths::NsKey;
+use shoal::wal::Log;
+
+use super::check::{MARKERS, replay};
+use super::crash::{Life, MortalSpawner};
+use super::history::{History, Outcome, ReadOp, Row, Rows, Saw, What, WriteOp};
+use super::support::fault::{FaultRates, FaultStore};
+
+/// What a run does.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub faults: bool,
+    pub crashes: bool,
+    pub nodes: usize,
+    pub clients: usize,
+    pub operations: usize,
+    /// Whether all but the smallest writes are uploaded as blobs first.
+    pub staged: bool,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            faults: false,
+            crashes: false,
+            nodes: 3,
+            clients: 5,
+            operations: 14,
+            staged: false,
+        }
+    }
+}
+
+/// What a run amounted to.
+pub struct Summary {
+    pub confirmed_writes: u64,
+    pub unknown_writes: u64,
+}
+
+/// Runs one seed to its end and checks what happened.
+pub fn run(seed: u64, plan: Plan) -> Summary {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime without I/O")
+        .block_on(simulate(seed, plan))
+}
+
+async fn simulate(seed: u64, plan: Plan) -> Summary {
+    let world = Rc::new(World::new(seed, plan.clone()));
+    join_all((0..plan.clients).map(|_| client(world.clone(), plan.operations))).await;
+    world.faults.heal();
+    // What was sent and still is on its way takes effect, or does not, before the log is read.
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let replayed = replay(&world.log()).await;
+    replayed.check(&world.history.borrow());
+    let last = world.read_on(&world.start_node(u64::MAX), Consistency::Strong).await;
+    let state = replayed.states.last().expect("the empty state is always there");
+    match (last, state) {
+        (Saw::Rows { rows, .. }, Some(state)) => assert_eq!(rows, *state, "a new node reads another state"),
+        (Saw::NoNamespace, None) => {}
+        (saw, state) => panic!("a new node saw {saw:?} where the log says {state:?}"),
+    }
+    let history = world.history.borrow();
+    let count = |f: fn(&WriteOp) -> bool| history.writes.iter().filter(|w| f(w)).count() as u64;
+    Summary {
+        confirmed_writes: count(|w| matches!(w.outcome, Outcome::Confirmed(_))),
+        unknown_writes: count(|w| w.outcome == Outcome::Unknown),
+    }
+}
+
+/// A node and its life.
+#[derive(Clone)]
+pub struct Node {
+    pub engine: Engine,
+    pub life: Life,
+    pub memory: Ledger,
+}
+
+pub struct World {
+    pub faults: FaultStore,
+    clock: Arc<dyn Clock>,
+    rng: Rng,
+    nodes: RefCell<Vec<Node>>,
+    pub history: RefCell<History>,
+    plan: Plan,
+}
+
+impl World {
+    pub fn new(seed: u64, plan: Plan) -> Self {
+        let world = Self::without_nodes(seed, plan);
+        for _ in 0..world.plan.nodes {
+            let node = world.start_node(world.next_life());
+            world.nodes.borrow_mut().push(node);
+        }
+        world
+    }
+
+    /// A world of one node that dies at its `polls`-th poll; those after it live for ever.
+    pub fn with_first_life(seed: u64, plan: Plan, polls: u64) -> Self {
+        let world = Self::without_nodes(seed, plan);
+        let node = world.start_node(polls);
+        world.nodes.borrow_mut().push(node);
+        world
+    }
+
+    /// The first node of the world.
+    pub fn first_node(&self) -> Node {
+        self.nodes.borrow()[0].clone()
+    }
+
+    fn without_nodes(seed: u64, plan: Plan) -> Self {
+        let rng = Rng::seeded(seed);
+        let rates = match plan.faults {
+            true => FaultRates {
+                flip: 5,
+                ..FaultRates::stormy()
+            },
+            false => FaultRates::healthy(),
+        };
+        let inner: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        Self {
+            faults: FaultStore::new(inner, Rng::seeded(rng.u64()), rates),
+            clock: Arc::new(TokioClock::new(Duration::from_secs(1_700_000_000))),
+            rng,
+            nodes: RefCell::default(),
+            history: RefCell::default(),
+            plan,
+        }
+    }
+
+    fn next_life(&self) -> u64 {
+        match self.plan.crashes {
+            true => 1 + self.rng.below(600),
+            false => u64::MAX,
+        }
+    }
+
+    /// A new process.
+    pub fn start_node(&self, polls: u64) -> Node {
+        let life = Life::of(polls);
+        let memory = Ledger::new(1 << 30, 1 << 30);
+        let runtime = Runtime {
+            clock: self.clock.clone(),
+            rng: Rng::seeded(self.rng.u64()),
+            spawner: Arc::new(MortalSpawner(life.clone())),
+            cpu: CpuPool::inline(),
+            memory: memory.clone(),
+        };
+        let store = self.store(&runtime);
+        Node {
+            engine: Engine::new(runtime, store, self.options()),
+            life,
+            memory,
+        }
+    }
+
+    fn options(&self) -> EngineOptions {
+        let defaults = EngineOptions::default();
+        EngineOptions {
+            stage_bytes_min: if self.plan.staged { 60 } else { defaults.stage_bytes_min },
+            ..defaults
+        }
+    }
+
+    fn store(&self, runtime: &Runtime) -> Store {
+        let inner: Arc<dyn ObjectStore> = Arc::new(self.faults.clone());
+        Store::new(
+            inner,
+            runtime.clock.clone(),
+            runtime.rng.clone(),
+            &StoreConfig::default(),
+        )
+    }
+
+    /// The log of the namespace, read past all faults once the store is healed.
+    pub fn log(&self) -> Log {
+        let node = Runtime {
+            clock: self.clock.clone(),
+            rng: Rng::seeded(1),
+            spawner: Arc::new(MortalSpawner(Life::of(u64::MAX))),
+            cpu: CpuPool::inline(),
+            memory: Ledger::new(1 << 30, 1 << 30),
+        };
+        Log::new(
+            self.store(&node),
+            NsKey::new(OrgId::default_org(), name()),
+            CpuPool::inline(),
+        )
+    }
+
+    /// Some node that lives; dead ones are replaced.
+    fn any_node(&self) -> Node {
+        let at = self.rng.below(self.plan.nodes as u64) as usize;
+        let mut nodes = self.nodes.borrow_mut();
+        if nodes[at].life.is_over() {
+            nodes[at] = self.start_node(self.next_life());
+        }
+        nodes[at].clone()
+    }
+
+    pub async fn write(&self) {
+        let node = self.any_node();
+        let op = self.history.borrow_mut().new_op();
+        let confirmed_before = self.history.borrow().confirmed;
+        let what = self.choose_write();
+        let outcome = match &what {
+            What::DeleteNamespace => {
+                let org = OrgId::default_org();
+                let name = name();
+                node.life
+                    .run(node.engine.delete(&org, &name))
+                    .await
+                    .map(|r| r.map(|s| s.0))
+            }
+            What::Rows { .. } => {
+                let json = body(op, &what);
+                let charge = node
+                    .memory
+                    .charge(MemoryShare::Bodies, json.len() as u64)
+                    .expect("there is room");
+                let body = Body {
+                    bytes: json.into(),
+                    charge,
+                };
+                let org = OrgId::default_org();
+                let name = name();
+                let write = node.engine.write(&org, &name, body);
+                node.life.run(write).await.map(|r| r.map(|o| o.seq.0))
+            }
+        };
+        let outcome = match outcome {
+            Some(Ok(seq)) => Outcome::Confirmed(seq),
+            Some(Err(error)) if error.kind == ErrorKind::Unknown => Outcome::Unknown,
+            Some(Err(_)) => Outcome::Refused,
+            None => Outcome::Unknown,
+        };
+        let mut history = self.history.borrow_mut();
+        if let Outcome::Confirmed(seq) = outcome {
+            history.confirm(seq);
+        }
+        history.writes.push(WriteOp {
+            op,
+            what,
+            confirmed_before,
+            outcome,
+        });
+    }
+
+    fn choose_write(&self) -> What {
+        if self.rng.below(25) == 0 {
+            return What::DeleteNamespace;
+        }
+        // Eight ids: overwrites, patches of missing rows and re-inserts happen in every run.
+        let mut free: BTreeSet<u64> = (0..8).collect();
+        let mut some = |most: u64| -> Vec<u64> {
+            (0..self.rng.below(most + 1))
+                .filter_map(|_| {
+                    let at = self.rng.below(free.len().max(1) as u64) as usize;
+                    let id = free.iter().nth(at).copied()?;
+                    free.remove(&id);
+                    Some(id)
+                })
+                .collect()
+        };
+        What::Rows {
+            upserts: some(3),
+            patches: some(2),
+            deletes: some(2),
+        }
+    }
+
+    pub async fn read(&self) {
+        let node = self.any_node();
+        let strong = self.rng.below(4) != 0;
+        let consistency = match strong {
+            true => Consistency::Strong,
+            false => Consistency::Eventual {
+                max_staleness: Duration::from_secs(60),
+            },
+        };
+        let confirmed_before = self.history.borrow().confirmed;
+        let saw = self.read_on(&node, consistency).await;
+        let mut history = self.history.borrow_mut();
+        if let (true, Saw::Rows { seq, .. }) = (strong, &saw) {
+            history.confirm(*seq);
+        }
+        history.reads.push(ReadOp {
+            strong,
+            confirmed_before,
+            saw,
+        });
+    }
+
+    async fn read_on(&self, node: &Node, consistency: Consistency) -> Saw {
+        let everything = Query {
+            rank_by: Some(RankBy::Order(vec![("id".into(), Direction::Asc)])),
+            limit: 10_000,
+            filter: None,
+            include: Projection::All,
+            distance_metric: None,
+        };
+        let (org, name) = (OrgId::default_org(), name());
+        let query = node.engine.query(&org, &name, vec![everything], consistency);
+        match node.life.run(query).await {
+            Some(Ok(outcome)) => Saw::Rows {
+                seq: outcome.seq.0,
+                rows: rows(&outcome),
+            },
+            Some(Err(error)) if error.kind == ErrorKind::NotFound => Saw::NoNamespace,
+            Some(Err(_)) | None => Saw::Nothing,
+        }
+    }
+}
+
+/// The one namespace of the simulation.
+pub fn name() -> NamespaceName {
+    NamespaceName::parse("Simulated").expect("a valid name")
+}
+
+/// The JSON of a write. The marker row tells it apart in the log.
+fn body(op: i64, what: &What) -> String {
+    let What::Rows {
+        upserts,
+        patches,
+        deletes,
+    } = what
+    else {
+        panic!("a deletion has no body");
+    };
+    let marker = MARKERS + op as u64;
+    let upserts: Vec<_> = upserts
+        .iter()
+        .chain([&marker])
+        .map(|id| serde_json::json!({"id": id, "op": op, "number": op * 3 + *id as i64}))
+        .collect();
+    let patches: Vec<_> = patches
+        .iter()
+        .map(|id| match op % 3 {
+            0 => serde_json::json!({"id": id, "number": null, "patched": op}),
+            _ => serde_json::json!({"id": id, "patched": op}),
+        })
+        .collect();
+    serde_json::json!({"upsert_rows": upserts, "patch_rows": patches, "deletes": deletes}).to_string()
+}
+
+fn rows(outcome: &QueryOutcome) -> Rows {
+    let row = |attributes: &[(Arc<str>, Value)]| -> Row {
+        attributes
+            .iter()
+            .map(|(name, value)| match value {
+                Value::Int(n) => (name.to_string(), *n),
+                other => panic!("the simulation writes integers, not {other:?}"),
+            })
+            .collect()
+    };
+    outcome.results[0]
+        .rows
+        .iter()
+        .map(|r| match &r.id {
+            Id::UInt(id) => (*id, row(&r.attributes)),
+            other => panic!("the simulation writes numbers, not {other}"),
+        })
+        .collect()
+}
+
+async fn client(world: Rc<World>, operations: usize) {
+    for _ in 0..operations {
+        match world.rng.below(3) {
+            0 => world.read().await,
+            _ => world.write().await,
+        }
+        let pause = Duration::from_millis(world.rng.below(200));
+        tokio::time::sleep(pause).await;
+    }
+}
