@@ -18,7 +18,7 @@ use http_body_util::BodyExt;
 use super::error::ApiError;
 use crate::base::{Charge, Clock, Ledger, MemoryShare};
 use crate::error::{Error, ErrorKind};
-use crate::namespace::Body;
+use crate::namespace::{Body, bodies_used_up};
 
 /// A client may take this long whatever it sends.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -259,12 +259,7 @@ fn too_large(bytes_max: u64) -> ApiError {
 }
 
 fn used_up() -> ApiError {
-    Error::new(
-        ErrorKind::Overloaded,
-        "this node's memory for request bodies is used up; try again",
-    )
-    .after(Duration::from_secs(1))
-    .into()
+    bodies_used_up().into()
 }
 
 fn too_slow() -> ApiError {

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::base::Charge;
 use crate::error::{Error, ErrorKind};
 use crate::model::schema::SchemaChange;
 use crate::model::write::{self, Write};
@@ -28,8 +27,6 @@ pub(super) struct WriteRequest {
     pub write: Write,
     /// Where the operations of `write` are uploaded already, because they are large.
     pub staged: Option<Staged>,
-    /// The memory that `write` holds.
-    pub _charge: Charge,
 }
 
 /// Uploaded blobs that no entry names yet.

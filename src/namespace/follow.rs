@@ -12,7 +12,7 @@ use futures::FutureExt;
 use futures::future::join_all;
 use tokio::sync::{mpsc, oneshot};
 
-use super::state::{Listed, State, Trouble};
+use super::state::{Listed, Moment, State, Trouble};
 use crate::base::Priority;
 use crate::model::Seq;
 use crate::snapshot::{BrokenChain, Snapshot};
@@ -184,7 +184,7 @@ impl Follower {
     }
 
     /// The slot after the newest applied entry was found empty by a request that began at `start`.
-    async fn end_reached(&self, start: super::state::Moment) -> Result<Seq, Trouble> {
+    async fn end_reached(&self, start: Moment) -> Result<Seq, Trouble> {
         if self.state.is_stale() {
             // The slot may be empty because it was used and collected while this node slept.
             return self.look_again().await;

@@ -66,10 +66,20 @@ struct Inner {
     writer: u128,
 }
 
-/// The decompressed JSON body of a request, with the memory it is charged for.
+/// The decompressed JSON body of a request, with the memory that it and what is parsed from it are
+/// charged for.
 pub struct Body {
     pub bytes: Bytes,
     pub charge: Charge,
+}
+
+/// The answer when no memory is left for request bodies, or for what is parsed from them.
+pub fn bodies_used_up() -> Error {
+    Error::new(
+        ErrorKind::Overloaded,
+        "this node's memory for request bodies is used up; try again",
+    )
+    .after(Duration::from_secs(1))
 }
 
 /// What a committed write did. A count is `None` when the request had no operation of that kind.
@@ -115,22 +125,19 @@ impl Engine {
     ///
     /// Costs one PUT, shared with the other writes that arrive while one is in flight. The first
     /// write since this node opened the namespace costs another PUT and a LIST, in parallel.
-    pub async fn write(&self, org: &OrgId, name: &NamespaceName, body: Body) -> Result<WriteOutcome> {
+    pub async fn write(&self, org: &OrgId, name: &NamespaceName, mut body: Body) -> Result<WriteOutcome> {
         // Columns take about as much memory as the text they were; corrected when they are there.
-        let mut charge = self.charge(body.bytes.len() as u64)?;
+        let text_bytes = body.bytes.len() as u64;
+        let charged = body.charge.grow(text_bytes);
+        charged.map_err(|e| bodies_used_up().because(e))?;
         let (write, staged) = self
             .with_namespace(org, name, |handle| {
                 let body = &body;
                 async move { self.prepare(&handle, body).await }
             })
             .await?;
-        charge.set_always(write.memory_bytes());
-        let change = Arc::new(Change::Write(Box::new(WriteRequest {
-            body,
-            write,
-            staged,
-            _charge: charge,
-        })));
+        body.charge.set_always(text_bytes + write.memory_bytes());
+        let change = Arc::new(Change::Write(Box::new(WriteRequest { body, write, staged })));
         let committed = self.commit(org, name, change).await?;
         let Counts {
             upserted,
@@ -183,18 +190,6 @@ impl Engine {
     /// Closes every namespace. Their tasks end when they have done what was accepted.
     pub fn close(&self) {
         self.inner.registry.clear();
-    }
-
-    fn charge(&self, bytes: u64) -> Result<Charge> {
-        let memory = &self.inner.runtime.memory;
-        memory.charge(MemoryShare::Bodies, bytes).map_err(|e| {
-            Error::new(
-                ErrorKind::Overloaded,
-                "this node's memory for request bodies is used up; try again",
-            )
-            .after(Duration::from_secs(1))
-            .because(e)
-        })
     }
 
     /// Queues a change and returns when it is durable.
