@@ -283,7 +283,7 @@ async fn losing_a_slot_costs_one_look_and_another_put() {
     assert_eq!((bill.writes, bill.gets, bill.lists), (2, 1, 0), "{bill:?}");
     assert_eq!(
         b.rows("ns", Consistency::Strong).await.expect("readable").results[0]
-            .rows
+            .rows()
             .len(),
         4
     );

@@ -98,19 +98,12 @@ pub async fn query(State(api): State<Api>, target: Target, request: Request) -> 
     let start = runtime.clock.boot();
     let engine = &api.inner.engine;
     let (headers, body) = read_body(&api, request, engine.limits().query_body_bytes_max).await?;
-    let query::Request {
-        queries,
-        multi,
-        consistency,
-        encoding,
-    } = parse_query(&api, &body).await?;
-    let outcome = engine
-        .query(&target.caller.org, &target.namespace, queries, consistency)
-        .await?;
+    let query::Request { read, multi, encoding } = parse_query(&api, &body).await?;
+    let outcome = engine.query(&target.caller.org, &target.namespace, read).await?;
     drop(body);
     let total = runtime.clock.boot().saturating_sub(start);
     let gzip = accepts_gzip(&headers);
-    let rows: usize = outcome.results.iter().map(|r| r.rows.len()).sum();
+    let rows: usize = outcome.results.iter().map(|r| r.rows().len()).sum();
     let print = move || compressed(response::query(&outcome, multi, encoding, total), gzip);
     Ok(match rows <= INLINE_ROWS_MAX {
         true => print(),

@@ -1,25 +1,45 @@
 //! Queries as clients write them, before they are checked against a schema.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Filter, Metric};
 
-/// One query over one snapshot.
+/// Everything that one read request asks, on one snapshot.
 #[derive(Clone, Debug, PartialEq)]
+pub struct Read {
+    /// At least one.
+    pub queries: Vec<Query>,
+    /// How the answers become one.
+    pub rerank: Option<Rerank>,
+    pub consistency: Consistency,
+}
+
+/// One query over one snapshot.
+#[derive(Clone, Debug, PartialEq, Default)]
 pub struct Query {
     /// `None` for lookups whose order does not matter: answered in id order.
     pub rank_by: Option<RankBy>,
-    /// How many rows at most; 0 to 10,000.
+    /// How many rows, or groups of an aggregation, at most; 0 to 10,000.
     pub limit: usize,
+    /// At most so many rows with the same values of some attributes.
+    pub per: Option<LimitPer>,
+    /// How many rows to skip.
+    pub offset: usize,
     pub filter: Option<Filter>,
     pub include: Projection,
+    /// Values to compute for each row, by name.
+    pub compute: Vec<(Arc<str>, Compute)>,
+    /// Instead of rows.
+    pub aggregation: Option<Aggregation>,
     /// Overrides the column's metric for ANN and kNN.
     pub distance_metric: Option<Metric>,
 }
 
 /// Which attributes a result row carries besides `id` and `$dist`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub enum Projection {
+    #[default]
     None,
     All,
     /// These, each of which must exist. May name `id`.
@@ -28,19 +48,99 @@ pub enum Projection {
     Except(Vec<String>),
 }
 
+/// `limit.per`: a cap on rows that agree in some attributes. Null is a value of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitPer {
+    pub attributes: Vec<String>,
+    /// At least 1.
+    pub limit: usize,
+}
+
 /// What rows are ordered by.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RankBy {
     /// Nearest first. `exact` is the `kNN` form, which needs a filter.
     Nearest {
         attribute: String,
-        vector: Vec<f32>,
+        query: VectorQuery,
         exact: bool,
     },
-    /// Best BM25 score first; rows that match no term are left out.
-    Text { attribute: String, query: TextQuery },
+    /// Best score first; rows without a positive clause are left out.
+    Score(Score),
     /// By attribute values, first key first; nulls first ascending, last descending; ties by id.
     Order(Vec<(String, Direction)>),
+}
+
+/// What vectors are compared with.
+#[derive(Clone, Debug, PartialEq)]
+pub enum VectorQuery {
+    /// One vector.
+    One(Vec<f32>),
+    /// Several, for late interaction with a `[][N]f32` attribute. Not empty.
+    Many(Vec<Vec<f32>>),
+    /// The vector that a model makes of a text. Replaced by [`VectorQuery::One`] before planning.
+    Embed { text: String, model: Option<String> },
+}
+
+/// An expression whose value for a row is a number, larger for better rows.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Score {
+    /// BM25 of an attribute. With `last_as_prefix` the last token also matches longer ones.
+    Text {
+        attribute: String,
+        query: TextQuery,
+        last_as_prefix: bool,
+    },
+    /// The dot product with a sparse vector; its entries are sorted by name, no name twice.
+    Sparse {
+        attribute: String,
+        query: Vec<(String, f32)>,
+    },
+    Sum(Vec<Score>),
+    Max(Vec<Score>),
+    /// `weight` × `of`; `weight` is finite and at least 0.
+    Product {
+        weight: f64,
+        of: Box<Score>,
+    },
+    /// A number; only inside `Max`.
+    Constant(f64),
+    /// 1 where the filter holds, 0 elsewhere.
+    Filter(Filter),
+    /// The value of a numeric attribute.
+    Attribute(String),
+    /// |attribute − origin|; of datetimes in milliseconds.
+    Distance {
+        attribute: String,
+        origin: serde_json::Value,
+    },
+    /// x^p / (x^p + m^p) of x = max(0, `of`).
+    Saturate {
+        of: Box<Score>,
+        curve: Curve,
+    },
+    /// m^p / (x^p + m^p) of x = max(0, `of`).
+    Decay {
+        of: Box<Score>,
+        curve: Curve,
+    },
+}
+
+/// The parameters of `Saturate` and `Decay`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Curve {
+    pub midpoint: Midpoint,
+    /// Above 0.
+    pub exponent: f64,
+}
+
+/// Where a curve is at one half.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Midpoint {
+    /// A number above 0.
+    Number(f64),
+    /// A time, in milliseconds: for distances of datetimes. Above 0.
+    Milliseconds(f64),
 }
 
 /// The operand of BM25.
@@ -57,6 +157,110 @@ pub enum TextQuery {
 pub enum Direction {
     Asc,
     Desc,
+}
+
+/// Counts and sums over the rows that a filter selects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Aggregation {
+    /// By label, in the order of the request. At least one.
+    pub aggregates: Vec<(Arc<str>, Aggregate)>,
+    /// One group per combination of values; none: one answer over all rows.
+    pub group_by: Vec<GroupKey>,
+}
+
+/// One number over the rows of a group. Nulls are not counted in any but [`Aggregate::Count`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Aggregate {
+    /// How many rows.
+    Count,
+    Sum(String),
+    Min(String),
+    Max(String),
+    Avg(String),
+    /// How many distinct values.
+    CountDistinct(String),
+    /// The most frequent values, or elements of an array, with their counts.
+    Top {
+        attribute: String,
+        limit: usize,
+    },
+}
+
+/// What rows are grouped by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GroupKey {
+    /// The value of an attribute, under its own name.
+    Attribute(String),
+    /// `ForEachUnique`: every distinct element of an array, under a label.
+    Elements { label: Arc<str>, attribute: String },
+}
+
+/// A value computed for a result row.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Compute {
+    /// The distance of a column to a vector.
+    VectorDistance {
+        attribute: String,
+        query: VectorQuery,
+    },
+    Highlight(Highlight),
+    Score(Score),
+    /// True or false. (A filter as a score is a number.)
+    Filter(Filter),
+}
+
+/// Passages of an attribute that match a query.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Highlight {
+    pub attribute: String,
+    pub fragment_by: FragmentBy,
+    /// 1 to 1,024.
+    pub fragment_limit: usize,
+    /// Absent: texts alone.
+    pub include_offsets: Option<OffsetUnit>,
+    /// An expression over the attribute `$fragment`; the query's `rank_by` when absent.
+    pub rank_fragments_by: Option<Score>,
+}
+
+/// Where a text is cut into fragments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum FragmentBy {
+    /// Nowhere.
+    Nothing,
+    #[default]
+    Sentence,
+    Paragraph,
+    Word,
+}
+
+/// What offsets count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OffsetUnit {
+    Utf8,
+    Utf16,
+    Codepoints,
+}
+
+/// How the answers of several queries, or the order of one, become a new order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Rerank {
+    /// Reciprocal rank fusion of at least two queries.
+    Fusion {
+        /// k in weight / (k + rank).
+        rank_constant: f64,
+        /// One per query, above 0.
+        weights: Vec<f64>,
+        limit: usize,
+        offset: usize,
+    },
+    /// A model's judgement of each row's `attribute` for `query`.
+    Model {
+        model: String,
+        attribute: String,
+        query: String,
+        limit: Option<usize>,
+        offset: usize,
+    },
 }
 
 /// How fresh a read has to be.

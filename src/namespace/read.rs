@@ -9,6 +9,7 @@ use super::evaluate::not_found;
 use super::handle::Handle;
 use crate::base::clock::wall_ms;
 use crate::error::Result;
+use crate::model::query::Read;
 use crate::model::{Consistency, NamespaceName, OrgId, Query, Schema, Seq};
 use crate::query::{self, QueryResult};
 use crate::snapshot::{Incarnation, Snapshot};
@@ -54,14 +55,9 @@ impl Engine {
     ///
     /// Strong: costs one GET that finds nothing, shared by all queries that wait at the same time
     /// and overlapped with the execution. Eventual: costs nothing while the view is young.
-    pub async fn query(
-        &self,
-        org: &OrgId,
-        name: &NamespaceName,
-        queries: Vec<Query>,
-        consistency: Consistency,
-    ) -> Result<QueryOutcome> {
-        let queries: Arc<[Query]> = queries.into();
+    pub async fn query(&self, org: &OrgId, name: &NamespaceName, read: Read) -> Result<QueryOutcome> {
+        let consistency = read.consistency;
+        let queries: Arc<[Query]> = read.queries.into();
         self.with_namespace(org, name, |handle| {
             let queries = queries.clone();
             async move {

@@ -101,7 +101,7 @@ fn is_small(snapshot: &Snapshot, queries: &[Query]) -> bool {
         return false;
     };
     query.filter.is_none()
-        && !matches!(query.rank_by, Some(RankBy::Text { .. }))
+        && !matches!(query.rank_by, Some(RankBy::Score(_)))
         && snapshot.memory_bytes() <= INLINE_BYTES_MAX
 }
 
@@ -127,9 +127,7 @@ async fn run(work: Arc<Work>, cpu: &CpuPool) -> Result<QueryResult> {
         .await
         .into_iter()
         .collect();
-    Ok(QueryResult {
-        rows: rows?.into_iter().flatten().collect(),
-    })
+    Ok(QueryResult::Rows(rows?.into_iter().flatten().collect()))
 }
 
 /// The keys of an order by id; ascending needs none, being what breaks ties.

@@ -24,6 +24,7 @@ mod tests;
 pub use exec::execute;
 pub use project::value_at;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::model::{Id, Value};
@@ -36,6 +37,36 @@ pub struct ResultRow {
     pub rank: Option<Rank>,
     /// The asked attributes that are not null, by name.
     pub attributes: Vec<(Arc<str>, Value)>,
+    /// What `compute_attributes` asks for, by name.
+    pub computed: Vec<(Arc<str>, Computed)>,
+}
+
+/// A value that was computed for a row.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Computed {
+    /// Of two vectors; absent when the row has none.
+    Distance(f32),
+    Score(f64),
+    Bool(bool),
+    /// Highlighted passages, best first.
+    Fragments(Vec<Fragment>),
+}
+
+/// A passage of an attribute. Ranges are half open, in the unit that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fragment {
+    pub text: String,
+    /// Absent when no offsets were asked for.
+    pub offsets: Option<FragmentOffsets>,
+}
+
+/// Where a passage and its matches are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FragmentOffsets {
+    /// In the attribute.
+    pub fragment: Range<u64>,
+    /// In the passage.
+    pub matches: Vec<Range<u64>>,
 }
 
 /// The value of `$dist`.
@@ -48,7 +79,44 @@ pub enum Rank {
 }
 
 /// The answer to one query.
-#[derive(Clone, Debug, PartialEq, Default)]
-pub struct QueryResult {
-    pub rows: Vec<ResultRow>,
+#[derive(Clone, Debug, PartialEq)]
+pub enum QueryResult {
+    Rows(Vec<ResultRow>),
+    /// Over all rows, by label.
+    Aggregations(Vec<(Arc<str>, AggregateValue)>),
+    /// Sorted by key.
+    Groups(Vec<Group>),
+}
+
+/// Rows with the same key, and what was computed of them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Group {
+    /// Null is a value of its own.
+    pub key: Vec<(Arc<str>, Value)>,
+    pub values: Vec<(Arc<str>, AggregateValue)>,
+}
+
+/// The value of one aggregate.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AggregateValue {
+    /// Null when there was nothing to compute it of.
+    Value(Value),
+    /// The most frequent values with their counts, most frequent first.
+    Top(Vec<(Value, u64)>),
+}
+
+impl QueryResult {
+    /// The rows; none when aggregates were asked for.
+    pub fn rows(&self) -> &[ResultRow] {
+        match self {
+            QueryResult::Rows(rows) => rows,
+            QueryResult::Aggregations(_) | QueryResult::Groups(_) => &[],
+        }
+    }
+}
+
+impl Default for QueryResult {
+    fn default() -> Self {
+        QueryResult::Rows(Vec::new())
+    }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::filter::{self, BoundFilter};
 use crate::index::text::{QueryTerm, query_terms};
 use crate::index::vector::PreparedQuery;
-use crate::model::query::{Projection, TextQuery};
+use crate::model::query::{Projection, Score, TextQuery, VectorQuery};
 use crate::model::{
     AttrId, AttrType, Attribute, Direction, FullTextConfig, Invalid, Limits, Metric, Query, RankBy, Schema,
 };
@@ -73,15 +73,24 @@ pub fn plan(query: &Query, schema: &Schema, limits: &Limits) -> Result<Plan, Inv
         },
         Some(RankBy::Nearest {
             attribute,
-            vector,
+            query: of,
             exact,
         }) => {
             if *exact && query.filter.is_none() {
                 return Err(Invalid::new("kNN needs filters; use ANN to search all rows"));
             }
-            nearest(attribute, vector, *exact, query.distance_metric, schema)?
+            nearest(attribute, of, *exact, query.distance_metric, schema)?
         }
-        Some(RankBy::Text { attribute, query }) => text(attribute, query, schema, limits)?,
+        Some(RankBy::Score(Score::Text {
+            attribute,
+            query,
+            last_as_prefix: false,
+        })) => text(attribute, query, schema, limits)?,
+        Some(RankBy::Score(_)) => {
+            return Err(Invalid::new(
+                "this rank_by expression is not supported by this server yet",
+            ));
+        }
         Some(RankBy::Order(keys)) => order(keys, schema, limits)?,
     };
     Ok(Plan {
@@ -100,11 +109,16 @@ fn ranked<'a>(name: &str, schema: &'a Schema) -> Result<&'a Attribute, Invalid> 
 
 fn nearest(
     name: &str,
-    vector: &[f32],
+    query: &VectorQuery,
     exact: bool,
     metric: Option<Metric>,
     schema: &Schema,
 ) -> Result<Action, Invalid> {
+    let VectorQuery::One(vector) = query else {
+        return Err(Invalid::new(
+            "a query of several vectors is not supported by this server yet",
+        ));
+    };
     let attribute = ranked(name, schema)?;
     let AttrType::Vector { dims, .. } = attribute.ty else {
         return Err(Invalid::new(format!(

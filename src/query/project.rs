@@ -46,6 +46,7 @@ pub(super) fn result_row(
         id: chunk.ids.get(row),
         rank,
         attributes,
+        computed: Vec::new(),
     })
 }
 

@@ -12,7 +12,7 @@ use object_store::memory::InMemory;
 use shoal::base::{Clock, CpuPool, Ledger, MemoryShare, Rng, Runtime, TokioClock};
 use shoal::config::StoreConfig;
 use shoal::error::ErrorKind;
-use shoal::model::query::Projection;
+use shoal::model::query::{Projection, Read};
 use shoal::model::{Consistency, Direction, Id, NamespaceName, OrgId, Query, RankBy, Value};
 use shoal::namespace::{Body, Engine, EngineOptions, QueryOutcome};
 use shoal::store::Store;
@@ -315,12 +315,16 @@ impl World {
         let everything = Query {
             rank_by: Some(RankBy::Order(vec![("id".into(), Direction::Asc)])),
             limit: 10_000,
-            filter: None,
             include: Projection::All,
-            distance_metric: None,
+            ..Query::default()
+        };
+        let read = Read {
+            queries: vec![everything],
+            rerank: None,
+            consistency,
         };
         let (org, name) = (OrgId::default_org(), name());
-        let query = node.engine.query(&org, &name, vec![everything], consistency);
+        let query = node.engine.query(&org, &name, read);
         match node.life.run(query).await {
             Some(Ok(outcome)) => Saw::Rows {
                 seq: outcome.seq.0,
@@ -374,7 +378,7 @@ fn rows(outcome: &QueryOutcome) -> Rows {
             .collect()
     };
     outcome.results[0]
-        .rows
+        .rows()
         .iter()
         .map(|r| match &r.id {
             Id::UInt(id) => (*id, row(&r.attributes)),

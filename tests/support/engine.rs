@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 use shoal::base::{CpuPool, Ledger, MemoryShare, Rng, Runtime, TokioClock, TokioSpawner};
 use shoal::config::StoreConfig;
 use shoal::error::Result;
-use shoal::model::query::Projection;
+use shoal::model::query::{Projection, Read};
 use shoal::model::{Consistency, Direction, Id, NamespaceName, OrgId, Query, RankBy};
 use shoal::namespace::{Body, Engine, EngineOptions, QueryOutcome, WriteOutcome};
 use shoal::store::Store;
@@ -69,13 +69,15 @@ impl Node {
         let query = Query {
             rank_by: Some(RankBy::Order(vec![("id".into(), Direction::Asc)])),
             limit: 10_000,
-            filter: None,
             include: Projection::All,
-            distance_metric: None,
+            ..Query::default()
         };
-        self.engine
-            .query(&self.org, &name(namespace), vec![query], consistency)
-            .await
+        let read = Read {
+            queries: vec![query],
+            rerank: None,
+            consistency,
+        };
+        self.engine.query(&self.org, &name(namespace), read).await
     }
 
     /// The ids of all rows, strongly consistent.
@@ -87,7 +89,7 @@ impl Node {
 /// The ids of an answer's rows.
 pub fn ids(outcome: &QueryOutcome) -> Vec<u64> {
     outcome.results[0]
-        .rows
+        .rows()
         .iter()
         .map(|r| match r.id {
             Id::UInt(n) => n,

@@ -3,7 +3,6 @@
 //! What is not JSON is 400, JSON of another shape is 422 in the words of serde (clients' tests
 //! match them), and everything else that is wrong is 400.
 
-mod filter;
 mod object;
 mod rank;
 #[cfg(test)]
@@ -16,7 +15,7 @@ use serde_json::Value as Json;
 
 use object::{Named, Object};
 
-use crate::model::query::{MAX_STALENESS_DEFAULT, Projection};
+use crate::model::query::{MAX_STALENESS_DEFAULT, Projection, Read};
 use crate::model::{self, Invalid, Limits, Metric, Query};
 
 /// How vectors are written in the answer.
@@ -31,11 +30,9 @@ pub enum VectorEncoding {
 /// A parsed request: one query, or several on one snapshot.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
-    /// At least one.
-    pub queries: Vec<Query>,
+    pub read: Read,
     /// Whether the answer is a list of results even for one query.
     pub multi: bool,
-    pub consistency: model::Consistency,
     pub encoding: VectorEncoding,
 }
 
@@ -120,9 +117,12 @@ pub fn parse(body: &[u8], limits: &Limits) -> Result<Request, Invalid> {
         }
     };
     Ok(Request {
-        queries,
+        read: Read {
+            queries,
+            rerank: None,
+            consistency,
+        },
         multi,
-        consistency,
         encoding,
     })
 }
@@ -214,7 +214,7 @@ fn subqueries(queries: Vec<Object<Single>>, limits: &Limits) -> Result<Vec<Query
 fn query(single: Single, limits: &Limits) -> Result<Query, Invalid> {
     unsupported(&single)?;
     let limit = limit(single.top_k, single.limit, limits)?;
-    let filter = single.filters.map(filter::parse).transpose()?;
+    let filter = single.filters.map(model::filter::parse).transpose()?;
     let rank_by = single.rank_by.map(|r| rank::parse(r, limits)).transpose()?;
     if matches!(&rank_by, Some(model::RankBy::Nearest { exact: true, .. })) && filter.is_none() {
         return Err(Invalid::new("rank_by kNN requires filters; use ANN to search all rows"));
@@ -228,6 +228,7 @@ fn query(single: Single, limits: &Limits) -> Result<Query, Invalid> {
         filter,
         include: projection(single.include_attributes, single.exclude_attributes)?,
         distance_metric: single.distance_metric.as_deref().map(metric).transpose()?,
+        ..Query::default()
     })
 }
 

@@ -2,8 +2,9 @@
 
 use serde_json::Value as Json;
 
-use super::{filter, not_yet};
-use crate::model::query::TextQuery;
+use super::not_yet;
+use crate::model::filter::parse::LATER as LATER_FILTERS;
+use crate::model::query::{Score, TextQuery, VectorQuery};
 use crate::model::types::DIMS_MAX;
 use crate::model::{Direction, FilterOp, Invalid, Limits, RankBy};
 
@@ -83,7 +84,7 @@ fn expression(items: Vec<Json>, limits: &Limits) -> Result<RankBy, Invalid> {
         ("BM25", Some(_)) if count == 4 => Err(not_yet("the options object of rank_by BM25")),
         ("ANN" | "kNN" | "BM25", _) => Err(Invalid::new(format!("rank_by {operator} takes one operand"))),
         _ if LATER.contains(&attribute.as_str()) => Err(not_yet(&format!("rank_by {attribute}"))),
-        _ if operator == "SparseKNN" || filter::LATER.contains(&operator) => {
+        _ if operator == "SparseKNN" || LATER_FILTERS.contains(&operator) => {
             Err(not_yet(&format!("rank_by {operator}")))
         }
         _ if FilterOp::parse(operator).is_some() => Err(not_yet("a filter in rank_by")),
@@ -115,7 +116,7 @@ fn nearest(attribute: String, exact: bool, operand: Json) -> Result<RankBy, Inva
     }
     Ok(RankBy::Nearest {
         attribute,
-        vector,
+        query: VectorQuery::One(vector),
         exact,
     })
 }
@@ -192,7 +193,11 @@ fn text(attribute: String, operand: Json, limits: &Limits) -> Result<RankBy, Inv
         TextQuery::Tokens(tokens) => tokens.iter().map(|t| t.chars().count()).sum(),
     };
     match chars <= limits.text_query_chars_max {
-        true => Ok(RankBy::Text { attribute, query }),
+        true => Ok(RankBy::Score(Score::Text {
+            attribute,
+            query,
+            last_as_prefix: false,
+        })),
         false => Err(Invalid::new(format!(
             "the text of rank_by field {attribute:?} may have at most {} characters, got {chars}",
             limits.text_query_chars_max

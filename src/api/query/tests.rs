@@ -1,6 +1,6 @@
 use super::*;
 use crate::model::InvalidKind::{self, Semantic, Shape};
-use crate::model::query::TextQuery;
+use crate::model::query::{Score, TextQuery, VectorQuery};
 use crate::model::{Direction, Filter, FilterOp, RankBy};
 
 fn parse_str(body: &str) -> Result<Request, Invalid> {
@@ -9,8 +9,8 @@ fn parse_str(body: &str) -> Result<Request, Invalid> {
 
 fn only(body: &str) -> Query {
     let mut request = parse_str(body).expect(body);
-    assert_eq!(request.queries.len(), 1);
-    request.queries.remove(0)
+    assert_eq!(request.read.queries.len(), 1);
+    request.read.queries.remove(0)
 }
 
 #[test]
@@ -44,7 +44,7 @@ fn every_form_is_understood() {
         q.rank_by,
         Some(RankBy::Nearest {
             attribute: "vector".into(),
-            vector: vec![1.0, 2.5],
+            query: VectorQuery::One(vec![1.0, 2.5]),
             exact: false
         })
     );
@@ -54,7 +54,7 @@ fn every_form_is_understood() {
         q.rank_by,
         Some(RankBy::Nearest {
             attribute: "v".into(),
-            vector: vec![1.0, 2.0],
+            query: VectorQuery::One(vec![1.0, 2.0]),
             exact: true
         })
     );
@@ -62,10 +62,11 @@ fn every_form_is_understood() {
     let q = only(r#"{"rank_by":["t","BM25",["a","b"]],"limit":10000,"exclude_attributes":["x"]}"#);
     assert_eq!(
         q.rank_by,
-        Some(RankBy::Text {
+        Some(RankBy::Score(Score::Text {
             attribute: "t".into(),
-            query: TextQuery::Tokens(vec!["a".into(), "b".into()])
-        })
+            query: TextQuery::Tokens(vec!["a".into(), "b".into()]),
+            last_as_prefix: false
+        }))
     );
     assert_eq!(q.include, Projection::Except(vec!["x".into()]));
     let q = only(r#"{"rank_by":[["a","asc"],["b","desc"]],"limit":1,"filters":null,"aggregate_by":null,"offset":0}"#);
@@ -99,16 +100,16 @@ fn multi_queries_share_consistency_and_encoding() {
     )
     .expect("valid");
     assert!(request.multi);
-    assert_eq!(request.queries.len(), 2);
+    assert_eq!(request.read.queries.len(), 2);
     assert_eq!(request.encoding, VectorEncoding::Base64);
     assert_eq!(
-        request.consistency,
+        request.read.consistency,
         model::Consistency::Eventual {
             max_staleness: Duration::from_secs(5)
         }
     );
     let strong = parse_str(r#"{"rank_by":["id","asc"],"limit":1,"consistency":{}}"#).expect("valid");
-    assert_eq!(strong.consistency, model::Consistency::Strong);
+    assert_eq!(strong.read.consistency, model::Consistency::Strong);
     assert!(!strong.multi);
 }
 

@@ -13,7 +13,7 @@ use crate::query::{QueryResult, Rank, ResultRow};
 /// Writes `"rows":[…]`.
 pub fn rows(out: &mut Vec<u8>, result: &QueryResult, encoding: VectorEncoding) {
     out.extend_from_slice(b"\"rows\":");
-    list(out, &result.rows, |out, r| row(out, r, encoding));
+    list(out, result.rows(), |out, r| row(out, r, encoding));
 }
 
 fn row(out: &mut Vec<u8>, row: &ResultRow, encoding: VectorEncoding) {

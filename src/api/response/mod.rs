@@ -29,7 +29,7 @@ pub enum Version {
 /// * `total` — time since the request arrived
 /// * `multi` — whether the request had `queries`
 pub fn query(outcome: &QueryOutcome, multi: bool, encoding: VectorEncoding, total: Duration) -> Vec<u8> {
-    let rows: usize = outcome.results.iter().map(|r| r.rows.len()).sum();
+    let rows: usize = outcome.results.iter().map(|r| r.rows().len()).sum();
     let mut out = Vec::with_capacity(512 + rows * 64);
     match (multi, outcome.results.as_slice()) {
         (false, [only]) => {
@@ -78,7 +78,7 @@ fn timestamp(ms: u64) -> String {
 
 /// The logical bytes of an answer: ids, 4 per `$dist`, and the attributes.
 fn bytes_returned(result: &QueryResult) -> u64 {
-    result.rows.iter().map(row_bytes).sum()
+    result.rows().iter().map(row_bytes).sum()
 }
 
 fn row_bytes(row: &ResultRow) -> u64 {

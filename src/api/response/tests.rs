@@ -22,7 +22,12 @@ fn outcome(results: Vec<QueryResult>) -> QueryOutcome {
 
 fn row(id: Id, rank: Option<Rank>, attributes: Vec<(&str, Value)>) -> ResultRow {
     let attributes = attributes.into_iter().map(|(name, v)| (Arc::from(name), v)).collect();
-    ResultRow { id, rank, attributes }
+    ResultRow {
+        id,
+        rank,
+        attributes,
+        computed: Vec::new(),
+    }
 }
 
 fn vector(elements: &[f32]) -> Value {
@@ -31,7 +36,7 @@ fn vector(elements: &[f32]) -> Value {
 
 fn rows_text(rows: Vec<ResultRow>, encoding: VectorEncoding) -> String {
     let mut out = Vec::new();
-    json::rows(&mut out, &QueryResult { rows }, encoding);
+    json::rows(&mut out, &QueryResult::Rows(rows), encoding);
     String::from_utf8(out).expect("JSON is UTF-8")
 }
 
@@ -46,7 +51,7 @@ fn an_answer_is_exactly_the_documented_text() {
         row(Id::UInt(10), Some(Rank::Distance(0.0)), vec![]),
     ];
     let body = query(
-        &outcome(vec![QueryResult { rows }]),
+        &outcome(vec![QueryResult::Rows(rows)]),
         false,
         VectorEncoding::Float,
         Duration::from_micros(3100),
@@ -90,11 +95,9 @@ fn bytes_returned_follow_the_published_formula() {
             ranked(i, attributes)
         })
         .collect();
-    assert_eq!(bytes_returned(&QueryResult { rows: five }), 105);
+    assert_eq!(bytes_returned(&QueryResult::Rows(five)), 105);
     assert_eq!(
-        bytes_returned(&QueryResult {
-            rows: vec![ranked(1, vec![]), ranked(2, vec![])]
-        }),
+        bytes_returned(&QueryResult::Rows(vec![ranked(1, vec![]), ranked(2, vec![])])),
         24
     );
 }

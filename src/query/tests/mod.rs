@@ -10,7 +10,7 @@ use self::support::{Rows, schema_of, snapshot_of};
 use super::*;
 use crate::base::CpuPool;
 use crate::error::Error;
-use crate::model::query::{Projection, TextQuery};
+use crate::model::query::{Projection, Score, TextQuery, VectorQuery};
 use crate::model::value::Vector;
 use crate::model::{Direction, Filter, FilterOp, FullTextConfig, IdKind, Limits, Metric, Query, RankBy, Schema};
 use crate::snapshot::Snapshot;
@@ -19,9 +19,7 @@ fn query(rank_by: Option<RankBy>, limit: usize) -> Query {
     Query {
         rank_by,
         limit,
-        filter: None,
-        include: Projection::None,
-        distance_metric: None,
+        ..Query::default()
     }
 }
 
@@ -29,7 +27,7 @@ fn ask(snapshot: &Snapshot, query: Query, cpu: &CpuPool) -> Result<Vec<ResultRow
     let queries: Arc<[Query]> = Arc::new([query]);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let mut results = runtime.block_on(execute(snapshot, &queries, cpu, &Limits::default()))?;
-    Ok(results.remove(0).rows)
+    Ok(results.remove(0).rows().to_vec())
 }
 
 fn ids(rows: &[ResultRow]) -> Vec<u64> {
@@ -115,7 +113,7 @@ proptest! {
         let mut expected: Vec<(f32, u64)> = eligible.filter_map(|r| Some((distance(r.1.2?), r.0))).collect();
         expected.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         expected.truncate(k);
-        let rank_by = RankBy::Nearest { attribute: "v".into(), vector: vec![1.0, 0.0], exact: true };
+        let rank_by = RankBy::Nearest { attribute: "v".into(), query: VectorQuery::One(vec![1.0, 0.0]), exact: true };
         let mut query = query(Some(rank_by), k);
         query.filter = Some(Filter::Compare { attribute: "n".into(), op: FilterOp::Gte, operand: json!(low) });
         let found = ask(&snapshot, query, &CpuPool::inline()).unwrap();
@@ -145,7 +143,7 @@ proptest! {
         let mut expected: Vec<(f64, u64)> = scored.filter(|e| e.0 > 0.0).collect();
         expected.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
         expected.truncate(k);
-        let rank_by = RankBy::Text { attribute: "s".into(), query: TextQuery::Text("fox cat cat".into()) };
+        let rank_by = RankBy::Score(Score::Text { attribute: "s".into(), query: TextQuery::Text("fox cat cat".into()), last_as_prefix: false });
         let found = ask(&snapshot, query(Some(rank_by), k), &CpuPool::inline()).unwrap();
         prop_assert_eq!(ids(&found), expected.iter().map(|e| e.1).collect::<Vec<_>>());
         for (row, (score, _)) in found.iter().zip(&expected) {
@@ -169,7 +167,7 @@ fn a_big_part_is_dealt_out_and_answers_the_same_on_any_pool() {
     let snapshot = snapshot_of(&small_schema(), &[(rows, live)]);
     let nearest = RankBy::Nearest {
         attribute: "v".into(),
-        vector: vec![500.0, 5.0],
+        query: VectorQuery::One(vec![500.0, 5.0]),
         exact: false,
     };
     let order = RankBy::Order(vec![("n".into(), Direction::Desc)]);
@@ -220,15 +218,16 @@ fn queries_that_do_not_fit_the_schema_are_refused_with_the_reason() {
     let nearest = |attribute: &str, vector: Vec<f32>, exact| {
         Some(RankBy::Nearest {
             attribute: attribute.into(),
-            vector,
+            query: VectorQuery::One(vector),
             exact,
         })
     };
     let text = |attribute: &str| {
-        Some(RankBy::Text {
+        Some(RankBy::Score(Score::Text {
             attribute: attribute.into(),
             query: TextQuery::Text("x".into()),
-        })
+            last_as_prefix: false,
+        }))
     };
     let order = |attribute: &str| Some(RankBy::Order(vec![(attribute.into(), Direction::Asc)]));
     let (snapshot, _) = small_snapshot(&[]);

@@ -2,12 +2,11 @@
 
 use serde_json::Value as Json;
 
-use super::not_yet;
-use crate::model::filter::{FILTER_DEPTH_MAX, FILTER_NODES_MAX};
-use crate::model::{Filter, FilterOp, Invalid};
+use super::{FILTER_DEPTH_MAX, FILTER_NODES_MAX, Filter, FilterOp};
+use crate::model::Invalid;
 
 /// Documented operators, of filters and of `rank_by`, that this server does not have yet.
-pub(super) const LATER: &[&str] = &[
+pub const LATER: &[&str] = &[
     "AnyLt",
     "AnyLte",
     "AnyGt",
@@ -86,7 +85,9 @@ fn compare(items: Vec<Json>) -> Result<Filter, Invalid> {
         ));
     };
     if LATER.contains(&name.as_str()) {
-        return Err(not_yet(&format!("filter operator {name}")));
+        return Err(Invalid::new(format!(
+            "filter operator {name} is not supported by this server yet"
+        )));
     }
     let Some(op) = FilterOp::parse(&name) else {
         return Err(Invalid::new(format!(

@@ -1,5 +1,9 @@
 //! Filters as clients write them, before they are checked against a schema.
 
+pub mod parse;
+
+pub use parse::parse;
+
 /// The most nodes a filter may have.
 pub const FILTER_NODES_MAX: usize = 1024;
 /// The deepest nesting of a filter.
