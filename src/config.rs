@@ -3,6 +3,9 @@
 //! A flag wins over `SHOAL_*`, that over the file, that over the default. `SHOAL_S3__REGION` sets
 //! `region` of the table `[s3]`. Unknown keys are errors, so that a typing mistake is noticed.
 
+mod models;
+
+use std::collections::HashSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -11,6 +14,8 @@ use std::time::Duration;
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use serde::{Deserialize, Serialize};
+
+pub use models::{ModelConfig, ModelKind};
 
 /// Everything an operator can set.
 #[derive(Clone, Deserialize)]
@@ -54,6 +59,8 @@ pub struct Config {
     pub store_put_timeout_seconds: u64,
     /// Seconds that an operation at the store may take with all its retries. Default 30.
     pub store_retry_deadline_seconds: u64,
+    /// The models that make vectors of texts or judge rows. Default none.
+    pub models: Vec<ModelConfig>,
     /// How log lines look: `text` or `json`. Default `text`.
     pub log_format: LogFormat,
     /// Which log lines are written, such as `info` or `shoal=debug,info`. Default `info`.
@@ -81,6 +88,7 @@ impl Default for Config {
             store_request_timeout_seconds: 10,
             store_put_timeout_seconds: 10,
             store_retry_deadline_seconds: 30,
+            models: Vec::new(),
             log_format: LogFormat::Text,
             log_level: "info".into(),
         }
@@ -229,10 +237,17 @@ impl Config {
             ("store_put_timeout_seconds", self.store_put_timeout_seconds),
             ("store_retry_deadline_seconds", self.store_retry_deadline_seconds),
         ];
-        match positive.iter().find(|(_, value)| *value == 0) {
-            Some((name, _)) => Err(format!("{name} must be at least 1")),
-            None => Ok(()),
+        if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
+            return Err(format!("{name} must be at least 1"));
         }
+        let mut names = HashSet::new();
+        for model in &self.models {
+            model.check()?;
+            if !names.insert(&model.name) {
+                return Err(format!("models: there are two of the name {:?}", model.name));
+            }
+        }
+        Ok(())
     }
 
     /// Whether only this machine can connect.
@@ -387,6 +402,26 @@ mod tests {
             ("connections_max = 0", "connections_max"),
             ("header_timeout_seconds = -1", "header_timeout_seconds"),
             ("log_format = 'xml'", "xml"),
+            ("[[models]]\nname = 'm'", "url"),
+            ("[[models]]\nname = 'm'\nurl = 'ftp://h/x'\ndims = 2", "url must be"),
+            (
+                "[[models]]\nname = 'm'\nurl = 'http://u:p@h/x'\ndims = 2",
+                "credentials",
+            ),
+            ("[[models]]\nname = 'm'\nurl = 'http://h/x'", "dims is needed"),
+            (
+                "[[models]]\nname = 'm'\nkind = 'rerank'\nurl = 'http://h/x'\ndims = 2",
+                "no dims",
+            ),
+            (
+                "[[models]]\nname = 'm'\nurl = 'http://h/x'\ndims = 2\nbatch_max = 0",
+                "batch_max",
+            ),
+            ("[[models]]\nname = 'm'\nurl = 'http://h/x'\ndims = 2\nbach = 1", "bach"),
+            (
+                "[[models]]\nname = 'm'\nurl = 'http://h/x'\ndims = 2\n[[models]]\nname = 'm'\nurl = 'http://h/y'\ndims = 2",
+                "two of the name",
+            ),
         ] {
             let error = load(toml, "", &Flags::default()).expect_err(toml);
             assert!(error.contains(part), "{toml}: {error}");
@@ -396,12 +431,13 @@ mod tests {
     #[test]
     fn secrets_are_not_printed() {
         let config = load(
-            "api_key = 'hush'\n[s3]\nsecret_access_key = 'hush'",
+            "api_key = 'hush'\n[s3]\nsecret_access_key = 'hush'\n[[models]]\nname = 'm'\nurl = 'http://h/x'\ndims = 2\napi_key = 'hush'",
             "",
             &Flags::default(),
         )
         .expect("valid");
-        assert!(!format!("{config:?}").contains("hush"));
+        assert!(!format!("{config:?} {:?}", config.models).contains("hush"));
+        assert_eq!(config.models[0].token().expect("no file"), Some("hush".to_owned()));
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub enum ErrorKind {
     NotFound,
     /// The client was too slow in sending.
     ClientTimeout,
+    /// Ask for less: answering took too long.
+    TooSlow,
     /// Send it again after a while: a limit of this moment.
     Overloaded,
     /// Nothing was done; send it again: the store cannot be reached.

@@ -11,12 +11,13 @@
 //! | [`base`] | clocks, seeded randomness, tasks, the CPU pool, the memory ledger, bitsets |
 //! | [`telemetry`] | metric names and the set-up of logs |
 //! | [`model`] | the nouns, without I/O: names, ids, types, schema, filters, queries; JSON of a write to columns |
+//! | [`inference`] | the operator's models over HTTP: vectors of texts, judgements of rows |
 //! | [`store`] | the only way to object storage: keys, conditional creates, retries, request counts, the probe |
 //! | [`wal`] | the log of one namespace: entry format, append, get, list |
 //! | [`index`] | rows in, hits out: distances and exact search, text analysis and BM25 |
 //! | [`tail`] | the rows of the log as an in-memory index of immutable parts |
 //! | [`snapshot`] | one consistent view of a namespace: all a query may see |
-//! | [`query`] | answers queries on a snapshot: plan, filter, execute, project |
+//! | [`query`] | answers queries on a snapshot: plan, filter, score, aggregate, highlight, fuse |
 //! | [`namespace`] | the engine: open namespaces, their commit loops and their reads |
 //! | [`auth`] | a credential becomes a caller |
 //! | [`api`] | HTTP: routes, request bodies, JSON of queries and answers, errors to statuses |
@@ -53,6 +54,7 @@ pub mod cli;
 pub mod config;
 pub mod error;
 pub mod index;
+pub mod inference;
 pub mod model;
 pub mod namespace;
 pub mod query;

@@ -5,13 +5,17 @@
 //! - A snapshot is a function of the log up to its `seq` alone; [`Snapshot::apply`] is pure.
 //! - An entry that does not continue the chain is never applied.
 
+mod recent;
+
 use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::model::{Id, Schema, Seq};
+use crate::model::{Id, Schema, Seq, Settings};
 use crate::tail::{self, Part};
-use crate::wal::{Digest, Entry, EntryKind};
+use crate::wal::{Digest, Entry, EntryKind, RequestEffects};
+
+pub use recent::{Recent, Remembered};
 
 /// The state of a namespace after the entry `seq`. Immutable; cheap to clone.
 #[derive(Clone)]
@@ -24,6 +28,10 @@ pub struct Snapshot {
     /// The incarnation that lives now: it was written to and not deleted since.
     pub incarnation: Option<Incarnation>,
     pub schema: Arc<Schema>,
+    /// What was answered to requests with idempotency keys lately.
+    pub recent: Arc<Recent>,
+    /// Of the living incarnation.
+    pub settings: Arc<Settings>,
     /// Every live row is live in exactly one part.
     pub parts: Arc<Vec<Part>>,
     /// The hybrid clock of the entry `seq`, in milliseconds since the epoch.
@@ -38,7 +46,7 @@ pub struct Incarnation {
     /// The entry that created it.
     pub genesis: Seq,
     pub created_ms: u64,
-    /// When its newest entry was written.
+    /// When its newest entry with documents or schema was written.
     pub last_write_ms: u64,
 }
 
@@ -60,6 +68,8 @@ impl Snapshot {
             namespace: None,
             incarnation: None,
             schema: Arc::new(Schema::default()),
+            recent: Arc::default(),
+            settings: Arc::default(),
             parts: Arc::new(Vec::new()),
             hlc_ms: 0,
             unindexed_bytes: 0,
@@ -107,11 +117,13 @@ impl Snapshot {
             EntryKind::Data(requests) => {
                 let applied = tail::apply(&self.parts, &self.schema, requests);
                 Snapshot {
-                    incarnation: Some(self.written_at(entry)),
+                    incarnation: Some(self.written_at(entry, requests)),
+                    settings: self.settings_after(requests),
                     schema: match applied.schema == *self.schema {
                         true => self.schema.clone(),
                         false => Arc::new(applied.schema),
                     },
+                    recent: self.recent.after(entry.seq, entry.hlc_ms, requests),
                     parts: Arc::new(applied.parts),
                     unindexed_bytes: self.unindexed_bytes + bytes,
                     ..after
@@ -120,6 +132,8 @@ impl Snapshot {
             EntryKind::DeleteNamespace => Snapshot {
                 incarnation: None,
                 schema: Arc::new(self.schema.cleared()),
+                recent: Arc::default(),
+                settings: Arc::default(),
                 parts: Arc::new(Vec::new()),
                 unindexed_bytes: 0,
                 ..after
@@ -141,8 +155,22 @@ impl Snapshot {
         Ok(())
     }
 
-    fn written_at(&self, entry: &Entry) -> Incarnation {
+    fn settings_after(&self, requests: &[RequestEffects]) -> Arc<Settings> {
+        if requests.iter().all(|r| r.settings.is_empty()) {
+            return self.settings.clone();
+        }
+        let mut settings = Settings::clone(&self.settings);
+        for request in requests {
+            settings.apply(&request.settings);
+        }
+        Arc::new(settings)
+    }
+
+    fn written_at(&self, entry: &Entry, requests: &[RequestEffects]) -> Incarnation {
+        let writes_nothing = !requests.is_empty() && requests.iter().all(RequestEffects::is_settings_only);
         match self.incarnation {
+            // A change of settings is no write.
+            Some(known) if writes_nothing => known,
             Some(known) => Incarnation {
                 last_write_ms: entry.hlc_ms,
                 ..known

@@ -1,19 +1,19 @@
 //! The HTTP API, by tables, on every kind of store.
 //!
-//! `cases/api.json` has what must work, `cases/bad_input.json` what must be refused without changing
-//! anything. The whole suite runs on the local disk, in memory, on the in-process S3 server and,
+//! `cases/bad_input.json` and `cases/*_bad.json` have what must be refused without changing anything,
+//! the other tables of `cases` what must work. The whole suite runs on the local disk, in memory, on the in-process S3 server and,
 //! where they can be started, on MinIO and moto.
 
 mod support;
 
 use serde_json::{Value, json};
-use support::cases::{Case, Step, load};
+use support::cases::{Case, Step, load, tables};
 use support::http::Http;
 use support::real::{self, s3_config};
 use support::s3::{Conditions, S3Server};
 use support::server::{Server, Settings};
 
-/// Runs every case of both tables against one server.
+/// Runs every case of all tables against one server.
 async fn whole_suite(server: &Http) {
     good_cases(server).await;
     bad_cases(server).await;
@@ -22,12 +22,14 @@ async fn whole_suite(server: &Http) {
 
 async fn good_cases(server: &Http) {
     let mut failures = Vec::new();
-    for (i, case) in load::<Case>("api").iter().enumerate() {
-        let namespace = format!("case-{i}");
-        for (n, step) in case.steps.iter().enumerate() {
-            if let Err(why) = step.run(server, &namespace).await {
-                failures.push(format!("{} (step {n}): {why}", case.name));
-                break;
+    for table in tables(false) {
+        for (i, case) in load::<Case>(&table).iter().enumerate() {
+            let namespace = format!("{table}-{i}");
+            for (n, step) in case.steps.iter().enumerate() {
+                if let Err(why) = step.run(server, &namespace).await {
+                    failures.push(format!("{table}: {} (step {n}): {why}", case.name));
+                    break;
+                }
             }
         }
     }
@@ -61,6 +63,7 @@ async fn bad_cases(server: &Http) {
             "s": "string", "i": "int", "u": "uint", "f": "float", "g": "uuid", "d": "datetime", "b": "bool",
             "y": "bytes", "ss": "[]string", "ii": "[]int", "sp": "{}f16", "mv": "[][2]f32",
             "t": {"type": "string", "full_text_search": true},
+            "p": {"type": "string", "regex": true, "fuzzy": true},
             "vector": {"type": "[2]f32", "ann": true}, "v8": {"type": "[2]i8", "ann": true},
         },
         "upsert_rows": [{"id": 1, "vector": [1, 2], "v8": [1, 2], "i": 5, "s": "here", "t": "some text"}],
@@ -69,8 +72,8 @@ async fn bad_cases(server: &Http) {
     let seeded = server.json("POST", &format!("/v2/namespaces/{namespace}"), &seed).await;
     assert_eq!(seeded.status, 200, "{:?}", seeded.json());
     let before = everything(server, namespace).await;
-    let cases = load::<Step>("bad_input");
-    assert!(cases.len() >= 120, "{} cases", cases.len());
+    let cases: Vec<Step> = tables(true).iter().flat_map(|table| load::<Step>(table)).collect();
+    assert!(cases.len() >= 300, "{} cases", cases.len());
     let mut failures = Vec::new();
     for case in &cases {
         // Every row of the seeded namespace needs its second vector column too.
@@ -118,6 +121,32 @@ async fn namespaces_are_listed(server: &Http) {
             assert!(names.iter().any(|n| n == name), "{name} is missing from {names:?}");
         }
     }
+    // The last page's name names a place, which is there whether or not the namespace still is.
+    let path = "/v1/namespaces?prefix=list-&page_size=2";
+    let first = server.send("GET", path, "").await.json();
+    let cursor = first["next_cursor"].as_str().expect("there are more").to_owned();
+    let rest =
+        || async { server.send("GET", &format!("{path}&cursor={cursor}"), "").await.json()["namespaces"].clone() };
+    let before = rest().await;
+    for namespace in first["namespaces"]
+        .as_array()
+        .expect("a page")
+        .iter()
+        .filter_map(|n| n["id"].as_str())
+    {
+        assert_eq!(
+            server
+                .send("DELETE", &format!("/v2/namespaces/{namespace}"), "")
+                .await
+                .status,
+            200
+        );
+    }
+    assert_eq!(
+        rest().await,
+        before,
+        "deleting what a page had changes nothing behind it"
+    );
 }
 
 /// Runs the suite on a store that is reached as `settings` says.

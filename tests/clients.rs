@@ -1,8 +1,12 @@
 //! Do the official clients work?
 //!
-//! Sets up what the suites in `tests/clients/` need (a Python environment in `.cache/venv`, npm packages beside the
-//! TypeScript suite), starts a real `shoal` on a local store, and runs them against it. Their output goes straight to the
-//! terminal. Where Python or Node is missing, the suite is left out and that is said aloud; with `CI` set it is a failure.
+//! Each suite in `tests/clients/` drives one client through all of its methods, with exact answers. Each test here sets
+//! up what its suite needs (Python environments in `.cache/venv` and `.cache/venv-langchain`, npm packages beside the
+//! TypeScript suite, Maven's in `.cache/maven`, cargo's where cargo keeps them), starts a real `shoal` on a local store,
+//! and runs the suite against it. Their output goes straight to the terminal. The tests run side by side, as the test
+//! harness does it; each has its own server.
+//!
+//! Where a toolchain is missing, its suite is left out and that is said aloud; with `CI` set it is a failure.
 
 #![allow(clippy::disallowed_methods, reason = "a test of real processes waits in real time")]
 
@@ -19,6 +23,9 @@ use support::server::{API_KEY, Server, Settings, left_out, say};
 /// The oldest Python the client installs on, and the oldest Node its transport runs on.
 const PYTHON_OLDEST: (u32, u32) = (3, 11);
 const NODE_OLDEST: (u32, u32) = (20, 18);
+/// The Java that the suite is written in, and the oldest Maven that its plugins run on.
+const JAVA_OLDEST: (u32, u32) = (17, 0);
+const MAVEN_OLDEST: (u32, u32) = (3, 6);
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -37,7 +44,9 @@ fn the_python_client_suite_passes() {
 
 #[test]
 fn the_typescript_client_suite_passes() {
-    let Some(node) = npm_packages() else { return };
+    let Some(node) = ready("the suite of the TypeScript client", install_npm_packages()) else {
+        return;
+    };
     let (_dir, server) = start();
     let dir = root().join("tests/clients/typescript");
     // Named one by one: what a directory argument means differs between Node versions.
@@ -54,6 +63,39 @@ fn the_typescript_client_suite_passes() {
         .args(&files)
         .current_dir(&dir);
     run_suite(suite, &server, "the TypeScript client suite");
+}
+
+#[test]
+fn the_langchain_suite_passes() {
+    let dir = root().join("tests/clients/langchain");
+    let venv = make_venv(&root().join(".cache/venv-langchain"), &dir.join("requirements.txt"));
+    let Some(python) = ready("the LangChain suite", venv) else {
+        return;
+    };
+    let (_dir, server) = start();
+    let mut suite = Command::new(python);
+    suite.args(["-m", "pytest"]).current_dir(dir);
+    run_suite(suite, &server, "the LangChain suite");
+}
+
+#[test]
+fn the_java_client_suite_passes() {
+    let Some((suite, passed)) = ready("the suite of the Java client", maven_packages()) else {
+        return;
+    };
+    let (_dir, server) = start();
+    run_suite(suite, &server, "the Java client suite");
+    passed();
+}
+
+#[test]
+fn the_rust_client_suite_passes() {
+    let Some(mut suite) = ready("the suite of the Rust client", cargo_packages()) else {
+        return;
+    };
+    let (_dir, server) = start();
+    suite.args(["--offline", "test"]);
+    run_suite(suite, &server, "the Rust client suite");
 }
 
 /// The package descriptions are data of third parties and no part of the repository: `SHOAL_TEST_DATA` names the
@@ -116,55 +158,103 @@ fn run_suite(mut suite: Command, server: &Server, what: &str) {
     );
 }
 
+/// What a preparation made; `None`, said aloud, when it did not succeed and `what` is left out.
+fn ready<T>(what: &str, prepared: Result<T, String>) -> Option<T> {
+    prepared.map_err(|why| left_out(what, &why)).ok()
+}
+
 /// The Python of an environment with everything in `tests/clients/python/requirements.txt`; `None` when left out.
 ///
-/// Made once per process and kept in `.cache/venv`; a stamp holds what was installed, so that the next run is immediate.
+/// Made once per process, for two tests use it and run at the same time.
 fn venv() -> Option<PathBuf> {
     static VENV: OnceLock<Option<PathBuf>> = OnceLock::new();
-    VENV.get_or_init(|| match make_venv() {
-        Ok(python) => Some(python),
-        Err(why) => {
-            left_out("the suites of the Python client", &why);
-            None
-        }
+    VENV.get_or_init(|| {
+        let requirements = root().join("tests/clients/python/requirements.txt");
+        ready(
+            "the suites of the Python client",
+            make_venv(&root().join(".cache/venv"), &requirements),
+        )
     })
     .clone()
 }
 
-fn make_venv() -> Result<PathBuf, String> {
-    let venv = root().join(".cache/venv");
+/// Installs `requirements` into the environment `venv` and returns its Python.
+///
+/// A stamp holds what was installed, so that the next run is immediate.
+fn make_venv(venv: &Path, requirements: &Path) -> Result<PathBuf, String> {
     let python = venv.join("bin/python");
-    let requirements = root().join("tests/clients/python/requirements.txt");
-    let wanted = fs::read_to_string(&requirements).expect("requirements.txt can be read");
+    let wanted = fs::read_to_string(requirements).expect("requirements.txt can be read");
     let stamp = venv.join("shoal-requirements.txt");
     if python.exists() && fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) {
         return Ok(python);
     }
     let version = tool_version("python3", PYTHON_OLDEST)?;
-    say(&format!("preparing .cache/venv with Python {version} (once)"));
+    say(&format!("preparing {} with Python {version} (once)", venv.display()));
     if !python.exists() {
         step(
-            Command::new("python3").args(["-m", "venv"]).arg(&venv),
+            Command::new("python3").args(["-m", "venv"]).arg(venv),
             "python3 -m venv",
         )?;
     }
     let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"];
-    step(Command::new(&python).args(pip).arg(&requirements), "pip install")?;
+    step(Command::new(&python).args(pip).arg(requirements), "pip install")?;
     fs::write(&stamp, wanted).expect("the stamp can be written");
     Ok(python)
 }
 
-/// The `node` to run the TypeScript suite with, its packages installed; `None` when left out.
-fn npm_packages() -> Option<PathBuf> {
-    match install_npm_packages() {
-        Ok(node) => Some(node),
-        Err(why) => {
-            left_out("the suite of the TypeScript client", &why);
-            None
-        }
+/// Maven in the Java suite's directory, with what its `pom.xml` names in a repository of its own, `.cache/maven`; and
+/// the stamp to write when the suite has passed.
+///
+/// The first download compiles nothing: what it cannot do is a reason to leave the suite out, while a suite that does
+/// not compile is a failure. It is not all, for Surefire fetches its last parts when it runs tests; hence offline only
+/// after a run that passed.
+fn maven_packages() -> Result<(Command, impl FnOnce()), String> {
+    let dir = root().join("tests/clients/java");
+    let java = tool_version("javac", JAVA_OLDEST)?;
+    tool_version("mvn", MAVEN_OLDEST)?;
+    let repository = root().join(".cache/maven");
+    let maven = || {
+        let mut maven = Command::new("mvn");
+        maven
+            .args(["--quiet", "--batch-mode"])
+            .arg(format!("-Dmaven.repo.local={}", repository.display()))
+            .current_dir(&dir);
+        maven
+    };
+    let wanted = fs::read_to_string(dir.join("pom.xml")).expect("pom.xml can be read");
+    let stamp = repository.join("shoal-pom.xml");
+    let mut suite = maven();
+    if fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) {
+        suite.arg("--offline");
+    } else {
+        say(&format!(
+            "fetching the packages of the Java suite with Java {java} (once)"
+        ));
+        step(
+            maven().args(["-Dmaven.test.skip=true", "test"]),
+            "mvn test without tests",
+        )?;
     }
+    suite.arg("test");
+    Ok((suite, move || {
+        fs::write(&stamp, wanted).expect("the stamp can be written");
+    }))
 }
 
+/// Cargo in the Rust suite's directory, with every package of its lock file downloaded.
+fn cargo_packages() -> Result<Command, String> {
+    let cargo = || {
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+        cargo
+            .current_dir(root().join("tests/clients/rust"))
+            .env("CARGO_TARGET_DIR", root().join(".cache/rust-suite"));
+        cargo
+    };
+    step(cargo().args(["fetch", "--locked", "--quiet"]), "cargo fetch")?;
+    Ok(cargo())
+}
+
+/// The `node` to run the TypeScript suite with, its packages installed.
 fn install_npm_packages() -> Result<PathBuf, String> {
     let version = tool_version("node", NODE_OLDEST)?;
     let dir = root().join("tests/clients/typescript");
@@ -210,8 +300,13 @@ fn tool_version(tool: impl AsRef<OsStr>, oldest: (u32, u32)) -> Result<String, S
         .output()
         .map_err(|_| format!("there is no {name} on the PATH"))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let version = text.trim().trim_start_matches(|c: char| !c.is_ascii_digit()).to_owned();
-    let mut parts = version.split('.').map(|part| part.parse::<u32>().ok());
+    // The first word that is a number: `Python 3.11.7`, `v20.20.2`, `javac 17.0.15`, and Maven's in colours.
+    let mut words = text.split_whitespace().map(|word| word.trim_start_matches('v'));
+    let version = words.find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
+    let version = version.unwrap_or_default().to_owned();
+    let mut parts = version
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|part| part.parse::<u32>().ok());
     let found = (parts.next().flatten().unwrap_or(0), parts.next().flatten().unwrap_or(0));
     if found < oldest {
         return Err(format!(

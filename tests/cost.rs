@@ -13,7 +13,9 @@ use futures::future::join_all;
 use object_store::memory::InMemory;
 use object_store::throttle::{ThrottleConfig, ThrottledStore};
 use serde_json::json;
-use shoal::model::Consistency;
+use shoal::model::write::origin::OriginKind;
+use shoal::model::{Consistency, SettingsChange};
+use shoal::namespace::{CopyFrom, Operation, Progress};
 use shoal::store::count::{CountingStore, Counts};
 use support::engine::{EVENTUAL, Node, name};
 
@@ -110,6 +112,33 @@ async fn a_warm_write_costs_one_put() {
     let (written, bill) = bucket.bill(node.write("ns", row(2))).await;
     written.expect("written");
     assert_eq!(bill, Bill::of(1, 0, 0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_warm_conditional_write_costs_one_put() {
+    let bucket = Bucket::new();
+    let node = bucket.node(1);
+    node.write("ns", row(1)).await.expect("written");
+    let conditional = json!({"patch_rows": [{"id": 1, "n": 1}], "patch_condition": ["id", "Eq", 1]});
+    let (written, bill) = bucket.bill(node.write("ns", conditional)).await;
+    assert_eq!(written.expect("written").rows_patched, Some(1));
+    assert_eq!(bill, Bill::of(1, 0, 0, 1));
+    // That there is nothing to do is said on the newest state.
+    let nothing = json!({"deletes": [1], "delete_condition": ["n", "Eq", 7]});
+    let (written, bill) = bucket.bill(node.write("ns", nothing)).await;
+    assert_eq!(written.expect("looked at").rows_deleted, Some(0));
+    assert_eq!(bill, Bill::of(0, 1, 0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_by_filter_costs_a_probe_and_a_put() {
+    let bucket = Bucket::new();
+    let node = bucket.node(1);
+    node.write("ns", row(1)).await.expect("written");
+    let by_filter = json!({"patch_by_filter": {"filters": ["id", "Gte", 0], "patch": {"n": 1}}});
+    let (written, bill) = bucket.bill(node.write("ns", by_filter)).await;
+    assert_eq!(written.expect("written").rows_patched, Some(1));
+    assert_eq!(bill, Bill::of(1, 1, 0, 2));
 }
 
 #[tokio::test(start_paused = true)]
@@ -221,6 +250,57 @@ async fn a_patch_of_a_warm_namespace_costs_one_put() {
     let (written, bill) = bucket.bill(node.write("ns", patch)).await;
     assert_eq!(written.expect("written").rows_patched, Some(1));
     assert_eq!(bill, Bill::of(1, 0, 0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_settings_costs_one_put() {
+    let bucket = Bucket::new();
+    let node = bucket.node(1);
+    node.write("ns", row(1)).await.expect("written");
+    let read_only = SettingsChange {
+        read_only: Some(true),
+        ..SettingsChange::default()
+    };
+    let namespace = name("ns");
+    let change = || node.engine.update_settings(&node.org, &namespace, read_only.clone());
+    let (known, bill) = bucket.bill(change()).await;
+    assert!(known.expect("set").settings.read_only);
+    assert_eq!(bill, Bill::of(1, 0, 0, 1));
+    // The same again changes nothing, which is looked up.
+    let (known, bill) = bucket.bill(change()).await;
+    assert!(known.expect("set").settings.read_only);
+    assert_eq!(bill, Bill::of(0, 1, 0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_costs_a_look_at_both_namespaces_and_a_first_write() {
+    let bucket = Bucket::new();
+    let node = bucket.node(1);
+    node.write("ns", row(1)).await.expect("written");
+    let from = CopyFrom {
+        kind: OriginKind::Copy,
+        org: node.org.clone(),
+        source: name("ns"),
+        num_shards: None,
+        create_namespace: None,
+    };
+    let (copy, progress) = (name("copy"), Progress::default());
+    let (copied, bill) = bucket.bill(node.engine.copy(&node.org, &copy, &from, &progress)).await;
+    assert_eq!(copied.expect("copied").rows, 1);
+    // The source's end and the destination's log side by side; then entry and marker.
+    assert_eq!(bill, Bill::of(2, 1, 1, 2));
+    // By token: a note that it was started before all that, one of its end after it, which makes
+    // the first superfluous.
+    let again = name("again");
+    let (token, bill) = bucket.bill(node.engine.start_copy(&node.org, &again, from)).await;
+    let token = token.expect("started");
+    assert_eq!(
+        (bill.writes, bill.gets, bill.lists, bill.deletes, bill.rounds),
+        (4, 1, 2, 1, 1)
+    );
+    let (known, bill) = bucket.bill(node.engine.operation(&node.org, &again, &token)).await;
+    assert!(matches!(known, Ok(Operation::Finished { result: Ok(_), .. })));
+    assert_eq!(bill, Bill::of(0, 1, 0, 1));
 }
 
 #[tokio::test(start_paused = true)]

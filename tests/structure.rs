@@ -9,6 +9,7 @@ const LAYERS: &[&str] = &[
     "base",
     "telemetry",
     "model",
+    "inference",
     "store",
     "cache",
     "wal",

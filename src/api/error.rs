@@ -68,7 +68,7 @@ pub fn status(kind: ErrorKind) -> StatusCode {
         ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorKind::Unauthenticated => StatusCode::UNAUTHORIZED,
         ErrorKind::NotFound => StatusCode::NOT_FOUND,
-        ErrorKind::ClientTimeout => StatusCode::REQUEST_TIMEOUT,
+        ErrorKind::ClientTimeout | ErrorKind::TooSlow => StatusCode::REQUEST_TIMEOUT,
         ErrorKind::Overloaded => StatusCode::TOO_MANY_REQUESTS,
         // After an unknown outcome clients send it again by themselves: upserts and deletes by id may
         // be repeated.
@@ -102,6 +102,11 @@ impl IntoResponse for ApiError {
         }
         let body = serde_json::to_string(&Body::of(&self.error)).expect("two strings are valid JSON");
         let mut response = (self.status, [(header::CONTENT_TYPE, "application/json")], body).into_response();
+        if self.error.kind == ErrorKind::TooSlow {
+            // Official clients send a 408 again by themselves; this one would be as slow once more.
+            let no = HeaderValue::from_static("false");
+            response.headers_mut().insert("x-should-retry", no);
+        }
         if let Some(wait) = self.error.retry_after {
             let seconds = wait.as_millis().div_ceil(1000).max(1);
             let value = HeaderValue::from_str(&seconds.to_string()).expect("digits are a header value");

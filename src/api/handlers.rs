@@ -1,6 +1,7 @@
 //! One function per route: check, ask the engine, answer.
 
 use std::io::Write;
+use std::time::Duration;
 
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{FromRequestParts, Path, Query, Request, State};
@@ -9,21 +10,27 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::error::{Answer, ApiError};
 use super::response::{self, Version};
-use super::{Api, body, query};
+use super::{Api, body, handlers_settings, query};
 use crate::auth::Caller;
 use crate::base::{MemoryShare, Priority};
+use crate::model::IdempotencyKey;
+use crate::model::write::origin::parse_origin;
 use crate::model::{Invalid, NamespaceName, schema_json};
 use crate::namespace::Body;
+use crate::query::QueryResult;
 use crate::telemetry;
 
 /// Answers up to this size are never compressed, in bytes.
 const GZIP_BYTES_MIN: usize = 1024;
-/// Answers with more rows are written on the CPU pool.
+/// Answers with more rows or groups are written on the CPU pool.
 const INLINE_ROWS_MAX: usize = 32;
+/// Answers that name more rows as affected are written there, too: a filter may touch millions.
+const INLINE_IDS_MAX: usize = 4096;
 /// Queries from this size on are parsed on the CPU pool, in bytes.
 const PARSE_POOL_BYTES: usize = 64 * 1024;
 /// Namespaces per page: default and most.
@@ -32,11 +39,11 @@ const PAGE_MAX: usize = 1000;
 
 /// The caller and the namespace of a request. Extracting it authenticates, before anything else.
 pub struct Target {
-    caller: Caller,
-    namespace: NamespaceName,
+    pub(super) caller: Caller,
+    pub(super) namespace: NamespaceName,
 }
 
-fn caller(parts: &Parts, api: &Api) -> Result<Caller, ApiError> {
+pub(super) fn caller(parts: &Parts, api: &Api) -> Result<Caller, ApiError> {
     let header = parts.headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
     Ok(api.inner.auth.authenticate(header)?)
 }
@@ -64,7 +71,7 @@ impl FromRequestParts<Api> for Known {
     }
 }
 
-async fn read_body(api: &Api, request: Request, bytes_max: u64) -> Result<(HeaderMap, Body), ApiError> {
+pub(super) async fn read_body(api: &Api, request: Request, bytes_max: u64) -> Result<(HeaderMap, Body), ApiError> {
     let (parts, http_body) = request.into_parts();
     let runtime = &api.inner.runtime;
     let body = body::read(
@@ -78,7 +85,7 @@ async fn read_body(api: &Api, request: Request, bytes_max: u64) -> Result<(Heade
     Ok((parts.headers, body))
 }
 
-fn json(status: StatusCode, body: Vec<u8>) -> Response {
+pub(super) fn json(status: StatusCode, body: Vec<u8>) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
@@ -86,10 +93,30 @@ fn json(status: StatusCode, body: Vec<u8>) -> Response {
 pub async fn write(State(api): State<Api>, target: Target, request: Request) -> Answer {
     let start = api.inner.runtime.clock.boot();
     let engine = &api.inner.engine;
-    let (_, body) = read_body(&api, request, engine.limits().body_bytes_max).await?;
-    let outcome = engine.write(&target.caller.org, &target.namespace, body).await?;
+    let (headers, body) = read_body(&api, request, engine.limits().body_bytes_max).await?;
+    commit(&api, &target, &headers, body, start).await
+}
+
+/// Commits the body of a write and answers.
+///
+/// * `start` — when the request came
+pub(super) async fn commit(api: &Api, target: &Target, headers: &HeaderMap, body: Body, start: Duration) -> Answer {
+    let engine = &api.inner.engine;
+    if let Some(origin) = parse_origin(&body.bytes)? {
+        return handlers_settings::fill(api, target, origin, start).await;
+    }
+    let key = headers.get("idempotency-key").map(HeaderValue::as_bytes);
+    let key = key.map(|key| IdempotencyKey::new(key, &body.bytes)).transpose()?;
+    let outcome = engine
+        .write_once(&target.caller.org, &target.namespace, body, key)
+        .await?;
     let total = api.inner.runtime.clock.boot().saturating_sub(start);
-    Ok(json(StatusCode::OK, response::write(&outcome, total)))
+    let many = outcome.affected.as_ref().is_some_and(|ids| ids.len() > INLINE_IDS_MAX);
+    let print = move || json(StatusCode::OK, response::write(&outcome, total));
+    Ok(match many {
+        true => api.inner.runtime.cpu.run(Priority::Foreground, print).await,
+        false => print(),
+    })
 }
 
 /// `POST /v2/namespaces/{namespace}/query`
@@ -103,15 +130,15 @@ pub async fn query(State(api): State<Api>, target: Target, request: Request) -> 
     drop(body);
     let total = runtime.clock.boot().saturating_sub(start);
     let gzip = accepts_gzip(&headers);
-    let rows: usize = outcome.results.iter().map(|r| r.rows().len()).sum();
+    let items: usize = outcome.results.iter().map(QueryResult::size).sum();
     let print = move || compressed(response::query(&outcome, multi, encoding, total), gzip);
-    Ok(match rows <= INLINE_ROWS_MAX {
+    Ok(match items <= INLINE_ROWS_MAX {
         true => print(),
         false => runtime.cpu.run(Priority::Foreground, print).await,
     })
 }
 
-async fn parse_query(api: &Api, body: &Body) -> Result<query::Request, Invalid> {
+pub(super) async fn parse_query(api: &Api, body: &Body) -> Result<query::Request, Invalid> {
     let engine = api.inner.engine.clone();
     if body.bytes.len() < PARSE_POOL_BYTES {
         return query::parse(&body.bytes, engine.limits());
@@ -122,7 +149,7 @@ async fn parse_query(api: &Api, body: &Body) -> Result<query::Request, Invalid> 
 }
 
 /// Whether gzip is named, and not with quality 0. `*` does not count: some clients decode nothing.
-fn accepts_gzip(headers: &HeaderMap) -> bool {
+pub(super) fn accepts_gzip(headers: &HeaderMap) -> bool {
     let values = headers.get_all(header::ACCEPT_ENCODING).iter();
     let mut codings = values.filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(','));
     codings.any(|coding| {
@@ -136,7 +163,7 @@ fn accepts_gzip(headers: &HeaderMap) -> bool {
     })
 }
 
-fn compressed(body: Vec<u8>, gzip: bool) -> Response {
+pub(super) fn compressed(body: Vec<u8>, gzip: bool) -> Response {
     if !gzip || body.len() <= GZIP_BYTES_MIN {
         return json(StatusCode::OK, body);
     }
@@ -150,11 +177,15 @@ fn compressed(body: Vec<u8>, gzip: bool) -> Response {
 }
 
 /// The query string of a list.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub struct ListOptions {
+    /// What the names begin with.
     #[serde(default)]
     prefix: String,
+    /// `next_cursor` of the page before.
     cursor: Option<String>,
+    /// Namespaces per page: 100 if absent.
+    #[schemars(range(min = 1, max = 1000))]
     page_size: Option<usize>,
 }
 
@@ -246,6 +277,11 @@ pub async fn ready(State(api): State<Api>) -> Answer {
             "this node is shutting down, or object storage does not answer",
         )),
     }
+}
+
+/// `GET /openapi.json`
+pub async fn openapi() -> Response {
+    json(StatusCode::OK, super::document().into())
 }
 
 /// `GET /metrics`

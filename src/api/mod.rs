@@ -7,8 +7,12 @@
 mod body;
 mod error;
 mod handlers;
+mod handlers_settings;
+mod inspect;
+pub mod legacy;
 mod linger;
 mod observe;
+mod openapi;
 mod path;
 pub mod query;
 pub mod response;
@@ -17,14 +21,15 @@ mod server;
 mod tests;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::StatusCode;
+use axum::handler::Handler;
+use axum::http::{Method, StatusCode};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
+use axum::routing::{MethodFilter, MethodRouter, on};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -33,6 +38,7 @@ use crate::base::Runtime;
 use crate::error::{Error, ErrorKind};
 use crate::namespace::Engine;
 use error::ApiError;
+use openapi::operations as described;
 
 pub use server::{ServerOptions, serve};
 
@@ -99,27 +105,87 @@ impl Api {
     }
 }
 
+/// One method of one path: who answers it, and how `/openapi.json` describes it.
+struct Route {
+    method: Method,
+    path: &'static str,
+    answer: MethodRouter<Api>,
+    describe: described::Describe,
+}
+
+fn route<H, T>(method: Method, path: &'static str, handler: H, describe: described::Describe) -> Route
+where
+    H: Handler<T, Api>,
+    T: 'static,
+{
+    let filter = MethodFilter::try_from(method.clone()).expect("the table has standard methods only");
+    Route {
+        method,
+        path,
+        answer: on(filter, handler),
+        describe,
+    }
+}
+
 /// Every route there is.
+#[rustfmt::skip]
+fn routes() -> Vec<Route> {
+    const GET: Method = Method::GET;
+    const POST: Method = Method::POST;
+    const PATCH: Method = Method::PATCH;
+    const DELETE: Method = Method::DELETE;
+    const HEAD: Method = Method::HEAD;
+    vec![
+        route(GET, "/v1/namespaces", handlers::list, described::list),
+        route(POST, "/v2/namespaces/{namespace}", handlers::write, described::write),
+        route(DELETE, "/v2/namespaces/{namespace}", handlers::delete_v2, described::delete),
+        route(POST, "/v2/namespaces/{namespace}/query", handlers::query, described::query),
+        route(POST, "/v2/namespaces/{namespace}/explain_query", inspect::explain, described::explain),
+        route(GET, "/v2/namespaces/{namespace}/metadata", handlers::metadata_v2, described::metadata_v2),
+        route(GET, "/v1/namespaces/{namespace}/metadata", handlers::metadata_v1, described::metadata_v1),
+        route(PATCH, "/v1/namespaces/{namespace}/metadata", handlers_settings::update_metadata, described::update_metadata),
+        route(POST, "/v2/namespaces/{namespace}/async", handlers_settings::start_copy, described::start_copy),
+        route(GET, "/v1/namespaces/{namespace}/operations/{token}", handlers_settings::poll_copy, described::poll_copy),
+        route(GET, "/v1/namespaces/{namespace}/schema", handlers::schema, described::schema),
+        route(POST, "/v1/namespaces/{namespace}/schema", handlers::update_schema, described::update_schema),
+        route(GET, "/v1/namespaces/{namespace}/hint_cache_warm", handlers::warm, described::warm),
+        route(POST, "/v2/namespaces/{namespace}/read_only_optimize", inspect::read_only_optimize, described::read_only_optimize),
+        route(POST, "/v1/namespaces/{namespace}/_debug/recall", inspect::recall, described::recall),
+        route(GET, "/v1/namespaces/{namespace}/_debug/recall", inspect::recall_by_query_string, described::recall_by_query_string),
+        route(GET, "/v1/namespaces/{namespace}/_debug/warm_cache", inspect::warm_cache, described::warm_cache),
+        route(GET, "/v1/namespaces/{namespace}/_debug/purge_cache", inspect::purge_cache, described::purge_cache),
+        // The first version of the API.
+        route(POST, "/v1/namespaces/{namespace}", legacy::write, described::legacy_write),
+        route(GET, "/v1/namespaces/{namespace}", legacy::export, described::legacy_export),
+        route(HEAD, "/v1/namespaces/{namespace}", legacy::head, described::legacy_head),
+        route(DELETE, "/v1/namespaces/{namespace}", handlers::delete_v1, described::legacy_delete),
+        route(GET, "/v1/vectors/{namespace}", legacy::export, described::legacy_vectors),
+        route(POST, "/v1/namespaces/{namespace}/query", legacy::query, described::legacy_query),
+        route(DELETE, "/v1/namespaces/{namespace}/index", legacy::delete_index, described::legacy_delete_index),
+        // For operators; no key is needed.
+        route(GET, "/livez", handlers::live, described::live),
+        route(GET, "/startupz", handlers::live, described::started),
+        route(GET, "/readyz", handlers::ready, described::ready),
+        route(GET, "/metrics", handlers::prometheus, described::prometheus),
+        route(GET, "/openapi.json", handlers::openapi, described::document),
+    ]
+}
+
+/// The description of every route, as JSON. Made once, when it is first asked for.
+fn document() -> &'static str {
+    static DOCUMENT: OnceLock<String> = OnceLock::new();
+    DOCUMENT.get_or_init(|| {
+        let all = routes().into_iter().map(|r| (r.method, r.path, r.describe));
+        openapi::document(all).to_string()
+    })
+}
+
+/// Serves every route of the table.
 pub fn router(api: Api) -> Router {
-    Router::new()
-        .route("/v1/namespaces", get(handlers::list))
-        .route("/v1/namespaces/{namespace}", delete(handlers::delete_v1))
-        .route(
-            "/v1/namespaces/{namespace}/schema",
-            get(handlers::schema).post(handlers::update_schema),
-        )
-        .route("/v1/namespaces/{namespace}/metadata", get(handlers::metadata_v1))
-        .route("/v1/namespaces/{namespace}/hint_cache_warm", get(handlers::warm))
-        .route(
-            "/v2/namespaces/{namespace}",
-            post(handlers::write).delete(handlers::delete_v2),
-        )
-        .route("/v2/namespaces/{namespace}/query", post(handlers::query))
-        .route("/v2/namespaces/{namespace}/metadata", get(handlers::metadata_v2))
-        .route("/livez", get(handlers::live))
-        .route("/startupz", get(handlers::live))
-        .route("/readyz", get(handlers::ready))
-        .route("/metrics", get(handlers::prometheus))
+    let served = routes()
+        .into_iter()
+        .fold(Router::new(), |router, r| router.route(r.path, r.answer));
+    served
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(CatchPanicLayer::custom(panicked))

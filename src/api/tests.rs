@@ -17,12 +17,22 @@ use crate::store::{self, probe::ProbeOptions};
 
 const KEY: &str = "0123456789abcdef";
 
+mod limits;
+
 async fn app() -> Router {
+    app_with(EngineOptions::default()).await
+}
+
+async fn app_with(options: EngineOptions) -> Router {
+    app_on(CpuPool::inline(), options).await
+}
+
+async fn app_on(cpu: CpuPool, options: EngineOptions) -> Router {
     let runtime = Runtime {
         clock: Arc::new(SystemClock),
         rng: Rng::seeded(7),
         spawner: Arc::new(TokioSpawner::default()),
-        cpu: CpuPool::inline(),
+        cpu,
         memory: Ledger::new(1 << 30, 1 << 30),
     };
     let probe = ProbeOptions {
@@ -33,7 +43,7 @@ async fn app() -> Router {
         .await
         .map_err(|e| e.to_string())
         .expect("memory");
-    let engine = Engine::new(runtime.clone(), opened.store, EngineOptions::default());
+    let engine = Engine::new(runtime.clone(), opened.store, options);
     let auth = Authenticator::new(&[KEY.to_owned()], false).expect("valid");
     router(Api::new(engine, runtime, auth, None))
 }
@@ -122,6 +132,51 @@ async fn a_namespace_lives_and_dies() {
 }
 
 #[tokio::test]
+async fn a_copy_by_token_is_started_and_asked_for() {
+    let app = app().await;
+    let write = json!({"upsert_rows": [{"id": 1, "a": "x"}, {"id": 2}]}).to_string();
+    send(&app, request("POST", "/v2/namespaces/src", write)).await;
+    for (source, expected) in [("src", None), ("none", Some(404)), ("src", Some(400))] {
+        let body = json!({"copy_from_namespace": {"source_namespace": source}}).to_string();
+        let path = "/v2/namespaces/dst/async?stainless_overload=startCopyFrom";
+        let (status, json) = send(&app, request("POST", path, body)).await;
+        let token = json["token"].as_str().expect("a token").to_owned();
+        assert_eq!((status, json), (StatusCode::OK, json!({ "token": token })));
+        let path = format!("/v1/namespaces/dst/operations/{token}?stainless_overload=pollCopyFrom");
+        let ended = loop {
+            let (status, json) = send(&app, request("GET", &path, "")).await;
+            assert_eq!(status, StatusCode::OK, "{json}");
+            assert!(json["start_time"].is_string(), "{json}");
+            if json["status"] == "finished" {
+                break json;
+            }
+            assert_eq!(
+                (json["status"].as_str(), json["progress"].is_string()),
+                (Some("running"), true)
+            );
+            tokio::task::yield_now().await;
+        };
+        assert!(ended["finish_time"].is_string(), "{ended}");
+        match expected {
+            None => {
+                let success = &ended["result"]["success"];
+                assert_eq!(
+                    (&success["status"], &success["rows_affected"]),
+                    (&json!("OK"), &json!(2))
+                );
+                assert_eq!(success["billing"]["billable_logical_bytes_written"], 17);
+            }
+            Some(status) => {
+                let error = &ended["result"]["error"];
+                let expected = (&json!(status), &json!("error"));
+                assert_eq!((&error["status_code"], &error["detail"]["status"]), expected);
+                assert!(error["detail"]["error"].is_string());
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn requests_that_fit_no_route_are_refused() {
     let app = app().await;
     for (method, path, body, expected) in [
@@ -130,6 +185,10 @@ async fn requests_that_fit_no_route_are_refused() {
         ("POST", "/v2/namespaces/n/query/x", "{}", 404),
         ("GET", "/v2/namespaces/n", "", 405),
         ("PUT", "/v1/namespaces/n/schema", "{}", 405),
+        ("PUT", "/v1/namespaces/n", "{}", 405),
+        ("POST", "/v1/vectors/n", "{}", 405),
+        ("GET", "/v1/vectors/n", "", 404),
+        ("POST", "/openapi.json", "", 405),
         ("POST", "/livez", "", 405),
         ("POST", "/v2/namespaces/a%20b%2Fc", "{}", 400),
         ("POST", "/v2/namespaces/%ff", "{}", 400),
@@ -167,7 +226,14 @@ async fn only_health_and_metrics_are_open_to_everyone() {
         ("POST", "/v2/namespaces/n"),
         ("POST", "/v2/namespaces/n/query"),
         ("DELETE", "/v2/namespaces/n"),
+        ("PATCH", "/v1/namespaces/n/metadata"),
+        ("POST", "/v2/namespaces/n/async"),
+        ("GET", "/v1/namespaces/n/operations/x"),
         ("GET", "/v1/namespaces/%ff/schema"),
+        ("GET", "/v1/namespaces/n"),
+        ("GET", "/v1/vectors/n"),
+        ("POST", "/v1/namespaces/n/_debug/recall"),
+        ("GET", "/v1/namespaces/n/_debug/purge_cache"),
     ] {
         assert_eq!(
             send(&app, bare(method, path)).await.0,
@@ -175,7 +241,9 @@ async fn only_health_and_metrics_are_open_to_everyone() {
             "{method} {path}"
         );
     }
-    for path in ["/livez", "/readyz", "/startupz"] {
+    let head = app.clone().oneshot(bare("HEAD", "/v1/namespaces/n")).await;
+    assert_eq!(head.expect("infallible").status(), StatusCode::UNAUTHORIZED);
+    for path in ["/livez", "/readyz", "/startupz", "/openapi.json"] {
         assert_eq!(send(&app, bare("GET", path)).await.0, StatusCode::OK);
     }
     let response = app.clone().oneshot(bare("GET", "/metrics")).await.expect("infallible");
@@ -238,6 +306,7 @@ fn every_kind_has_its_status_and_waits_are_rounded_up() {
         (ErrorKind::Unauthenticated, 401),
         (ErrorKind::NotFound, 404),
         (ErrorKind::ClientTimeout, 408),
+        (ErrorKind::TooSlow, 408),
         (ErrorKind::Overloaded, 429),
         (ErrorKind::Unavailable, 503),
         (ErrorKind::Unknown, 503),
@@ -245,6 +314,8 @@ fn every_kind_has_its_status_and_waits_are_rounded_up() {
     ] {
         assert_eq!(error::status(kind), status);
     }
+    let slow = ApiError::from(Error::new(ErrorKind::TooSlow, "x")).into_response();
+    assert_eq!(slow.headers()["x-should-retry"], "false", "or clients would repeat it");
     let error = Error::new(ErrorKind::Overloaded, "x").after(std::time::Duration::from_millis(1200));
     assert_eq!(
         ApiError::from(error).into_response().headers()[header::RETRY_AFTER],
@@ -258,4 +329,94 @@ async fn a_panic_is_an_internal_error() {
         panicked(Box::new("secret detail")).status(),
         StatusCode::INTERNAL_SERVER_ERROR
     );
+}
+
+#[tokio::test]
+async fn a_distance_beyond_f32_is_a_number_and_an_aggregation_has_a_plan() {
+    let app = app().await;
+    let write = json!({"upsert_rows": [{"id": 1, "vector": [3e38, 0]}], "distance_metric": "euclidean_squared"});
+    let (status, json) = send(&app, request("POST", "/v2/namespaces/n", write.to_string())).await;
+    assert_eq!(status, StatusCode::OK, "{json}");
+    let query = json!({
+        "rank_by": ["vector", "ANN", [-3e38, 0]], "limit": 1,
+        "compute_attributes": {"d": ["vector", "VectorDist", [-3e38, 0]]},
+    });
+    let (_, json) = send(&app, request("POST", "/v2/namespaces/n/query", query.to_string())).await;
+    for name in ["$dist", "d"] {
+        assert_eq!(
+            json["rows"][0][name].as_f64().map(|d| d as f32),
+            Some(f32::MAX),
+            "{json}"
+        );
+    }
+    let query = json!({"aggregate_by": {"n": ["Count"]}, "group_by": ["id"]});
+    let (status, json) = send(
+        &app,
+        request("POST", "/v2/namespaces/n/explain_query", query.to_string()),
+    )
+    .await;
+    let text = json["plan_text"].as_str().unwrap_or_default();
+    assert!(
+        status == StatusCode::OK && text.contains("1 aggregates over groups by 1 keys"),
+        "{json}"
+    );
+}
+
+/// Each of these would keep a thread for minutes. The threads are those of all namespaces.
+#[tokio::test]
+#[allow(clippy::disallowed_methods, reason = "the bound is on real time")]
+async fn what_takes_too_long_is_given_up_and_its_threads_are_free() {
+    let mut options = EngineOptions::default();
+    options.limits.query_time_max = std::time::Duration::from_millis(200);
+    let app = app_on(CpuPool::new(1), options).await;
+    let text: String = (0..1u64 << 19)
+        .map(|i| ["a ", "b "][(i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize % 2])
+        .collect();
+    let write = json!({
+        "schema": {"t": {"type": "string", "filterable": false, "regex": true, "fuzzy": true, "full_text_search": true},
+                   "u": {"type": "string", "filterable": false, "regex": true}},
+        "upsert_rows": [{"id": 1, "t": text, "u": format!("{}é", text.replace(' ', ""))}],
+    });
+    let (status, json) = send(&app, request("POST", "/v2/namespaces/n", write.to_string())).await;
+    assert_eq!(status, StatusCode::OK, "{json}");
+    let fuzzy = json!(["t", "Fuzzy", "c".repeat(1024), {"max_edit_distance": [{"min_query_chars": 3, "distance": 0}]}]);
+    let highlight = |i: usize| {
+        let clauses = vec![json!(["$fragment", "BM25", "a b"]); 500];
+        let options = json!({"fragment_by": "word", "rank_fragments_by": ["Sum", clauses]});
+        (i.to_string(), json!(["Highlight", "t", options]))
+    };
+    let bombs = [
+        json!({"filters": ["u", "Regex", "[ab]*a[ab]{12000}c"], "limit": 1}),
+        json!({"filters": ["u", "Regex", r"\b[ab]*a[ab]{12000}c"], "limit": 1}),
+        json!({"filters": ["Or", vec![fuzzy; 1000]], "limit": 1}),
+        json!({"rank_by": ["id", "asc"], "limit": 1, "compute_attributes": Json::Object((0..4).map(highlight).collect())}),
+    ];
+    for bomb in bombs {
+        let start = std::time::Instant::now();
+        let (status, json) = send(&app, request("POST", "/v2/namespaces/n/query", bomb.to_string())).await;
+        assert_eq!(status, StatusCode::REQUEST_TIMEOUT, "{json}");
+        let cheap = json!({"filters": ["id", "Eq", 1], "limit": 1});
+        let (status, _) = send(&app, request("POST", "/v2/namespaces/n/query", cheap.to_string())).await;
+        let took = start.elapsed();
+        assert!(took.as_secs() < 20, "{took:?}: {status} after {json}");
+    }
+    let pattern = json!(["u", "Regex", "[ab]*a[ab]{12000}c"]);
+    let writes = [
+        json!({"delete_by_filter": pattern}),
+        json!({"patch_by_filter": {"filters": pattern, "patch": {"n": 1}}}),
+        json!({"patch_by_filter": {"filters": pattern, "patch": {"n": 1}}, "schema": {"n": "int"}}),
+        json!({"patch_rows": [{"id": 1, "n": 1}], "patch_condition": pattern}),
+        json!({"upsert_rows": [{"id": 1}], "upsert_condition": ["Not", pattern]}),
+        json!({"deletes": [1], "delete_condition": ["Or", [pattern]]}),
+    ];
+    for bomb in writes {
+        let start = std::time::Instant::now();
+        let (status, json) = send(&app, request("POST", "/v2/namespaces/n", bomb.to_string())).await;
+        assert_eq!(status, StatusCode::REQUEST_TIMEOUT, "{bomb}: {json}");
+        let other = json!({"upsert_rows": [{"id": 2}]});
+        let (status, json) = send(&app, request("POST", "/v2/namespaces/n", other.to_string())).await;
+        assert_eq!(status, StatusCode::OK, "{json}");
+        let took = start.elapsed();
+        assert!(took.as_secs() < 20, "{took:?} for {bomb}");
+    }
 }

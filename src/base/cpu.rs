@@ -4,7 +4,9 @@
 //! closure in and await its result, so that Tokio's workers only ever do I/O. Under simulation
 //! there are no threads: jobs run at once, in place.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
 use tokio::sync::oneshot;
@@ -19,6 +21,26 @@ pub enum Priority {
 }
 
 type Job = Box<dyn FnOnce() + Send>;
+
+thread_local! {
+    /// Of the job that this thread runs: whether its future was dropped.
+    static ABANDONED: RefCell<Option<Arc<AtomicBool>>> = const { RefCell::new(None) };
+}
+
+/// Whether nobody waits for the result of the job that runs on this thread. What takes long looks here from time to
+/// time, and then returns soon and whatever it likes. False outside of jobs and in pools without threads.
+pub fn is_abandoned() -> bool {
+    ABANDONED.with_borrow(|flag| flag.as_ref().is_some_and(|f| f.load(Ordering::Relaxed)))
+}
+
+/// Says so when the future of a job is dropped.
+struct Waiting(Arc<AtomicBool>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
 
 #[derive(Default)]
 struct Queues {
@@ -89,14 +111,22 @@ impl CpuPool {
 
     /// Runs `f` and returns its result.
     ///
-    /// Dropping the future does not stop a job that has started. Panics of `f` are passed on.
+    /// When the future is dropped, a job that has not started never does, and one that has can see it by
+    /// [`is_abandoned`]. Panics of `f` are passed on.
     pub async fn run<T: Send + 'static>(&self, priority: Priority, f: impl FnOnce() -> T + Send + 'static) -> T {
         let Some(threads) = &self.threads else {
             return f();
         };
         let (tx, rx) = oneshot::channel();
+        let abandoned = Arc::new(AtomicBool::new(false));
+        let _waiting = Waiting(abandoned.clone());
         let job: Job = Box::new(move || {
+            if abandoned.load(Ordering::Relaxed) {
+                return;
+            }
+            ABANDONED.set(Some(abandoned));
             let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
+            ABANDONED.set(None);
             // The receiver may be gone: then nobody wants the result.
             let _ = tx.send(result);
         });
@@ -111,7 +141,7 @@ impl CpuPool {
         match rx.await {
             Ok(Ok(value)) => value,
             Ok(Err(panic)) => std::panic::resume_unwind(panic),
-            Err(_) => unreachable!("a job always sends its result"),
+            Err(_) => unreachable!("a job whose future lives always sends its result"),
         }
     }
 
@@ -166,5 +196,43 @@ mod tests {
             7,
             "the thread survives a panic"
         );
+    }
+
+    /// Or clients that hang up would keep all threads busy, whatever the limit of queries at once.
+    #[tokio::test]
+    #[allow(clippy::disallowed_methods, reason = "a test drops the future of a running job")]
+    async fn a_dropped_job_does_not_start_and_a_running_one_sees_it() {
+        let pool = CpuPool::new(1);
+        let (started, is_started) = oneshot::channel();
+        let (ended, has_ended) = oneshot::channel();
+        let running = {
+            let pool = pool.clone();
+            tokio::spawn(async move {
+                let job = move || {
+                    let _ = started.send(());
+                    while !is_abandoned() {
+                        std::thread::yield_now();
+                    }
+                    let _ = ended.send(());
+                };
+                pool.run(Priority::Foreground, job).await;
+            })
+        };
+        is_started.await.expect("the thread is free");
+        let ran = Arc::new(AtomicBool::new(false));
+        let queued = {
+            let (pool, ran) = (pool.clone(), ran.clone());
+            tokio::spawn(async move {
+                pool.run(Priority::Foreground, move || ran.store(true, Ordering::Relaxed))
+                    .await
+            })
+        };
+        tokio::task::yield_now().await;
+        queued.abort();
+        let _ = queued.await;
+        running.abort();
+        has_ended.await.expect("it saw that it was abandoned");
+        assert!(!pool.run(Priority::Foreground, is_abandoned).await);
+        assert!(!ran.load(Ordering::Relaxed));
     }
 }

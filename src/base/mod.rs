@@ -15,7 +15,7 @@ pub mod spawn;
 
 pub use bitset::Bitset;
 pub use clock::{Clock, SystemClock, TokioClock};
-pub use cpu::{CpuPool, Priority};
+pub use cpu::{CpuPool, Priority, is_abandoned};
 pub use memory::{Charge, Ledger, MemoryShare};
 pub use rng::Rng;
 pub use spawn::{Spawner, TokioSpawner};

@@ -10,6 +10,7 @@ use crate::api::{self, Api, ServerOptions};
 use crate::auth::Authenticator;
 use crate::base::{Runtime, TokioSpawner};
 use crate::config::Config;
+use crate::inference::Inference;
 use crate::model::Limits;
 use crate::namespace::{Engine, EngineOptions};
 use crate::store::{self, probe::ProbeOptions};
@@ -27,6 +28,7 @@ pub async fn serve(config: Config, runtime: Runtime, tasks: TokioSpawner, is_dev
         .map_err(|e| with_causes(&e))?;
     let options = EngineOptions {
         limits: limits(&config),
+        inference: Inference::new(&config.models, &runtime.rng, &runtime.cpu)?,
         ..EngineOptions::default()
     };
     let engine = Engine::new(runtime.clone(), opened.store, options);

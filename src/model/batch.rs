@@ -16,7 +16,8 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, FixedSizeBinaryArray, LargeStringArray, UInt64Array};
-use arrow::buffer::{Buffer, NullBuffer};
+use arrow::buffer::{Buffer, MutableBuffer, NullBuffer};
+use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, TimeUnit, UInt64Type};
 use uuid::Uuid;
 
@@ -136,6 +137,12 @@ impl IdColumn {
         }
     }
 
+    /// The ids of some rows, in that order.
+    pub fn take(&self, rows: &UInt64Array) -> Self {
+        let taken = take(&self.to_array(), rows, None).expect("the rows are within the column");
+        Self::from_array(&taken).expect("ids stay of their kind")
+    }
+
     /// Whether a row's id is `id`, without building it.
     pub fn is(&self, row: usize, id: &Id) -> bool {
         match (self, id) {
@@ -229,6 +236,19 @@ impl VectorColumn {
         &self.data[row * self.stride()..(row + 1) * self.stride()]
     }
 
+    fn take(&self, rows: &UInt64Array) -> Self {
+        let mut data = MutableBuffer::with_capacity(rows.len() * self.stride());
+        for row in rows.values() {
+            data.extend_from_slice(self.row(*row as usize));
+        }
+        let valid = |n: &NullBuffer| rows.values().iter().map(|row| n.is_valid(*row as usize)).collect();
+        Self {
+            data: data.into(),
+            nulls: self.nulls.as_ref().map(valid),
+            ..*self
+        }
+    }
+
     /// Whether a row has no vector.
     pub fn is_null(&self, row: usize) -> bool {
         self.nulls.as_ref().is_some_and(|n| n.is_null(row))
@@ -264,6 +284,14 @@ impl Column {
         self.len() == 0
     }
 
+    /// Some rows, in that order.
+    pub fn take(&self, rows: &UInt64Array) -> Self {
+        match self {
+            Column::Values(a) => Column::Values(take(a, rows, None).expect("the rows are within the column")),
+            Column::Vectors(v) => Column::Vectors(v.take(rows)),
+        }
+    }
+
     /// About how much memory the column holds, in bytes.
     pub fn memory_bytes(&self) -> usize {
         match self {
@@ -271,6 +299,55 @@ impl Column {
             Column::Vectors(v) => v.data.len(),
         }
     }
+}
+
+/// The logical bytes of ids: 8 for a number, 16 for a uuid, the length of a text.
+pub fn ids_bytes(ids: &IdColumn) -> u64 {
+    match ids {
+        IdColumn::UInt(a) => 8 * a.len() as u64,
+        IdColumn::Uuid(a) => 16 * a.len() as u64,
+        IdColumn::String(a) => (0..a.len()).map(|row| a.value_length(row) as u64).sum(),
+    }
+}
+
+/// The logical bytes of a column: nothing for nulls, 1 for a bool, 8 for a number, the length of a
+/// text or of an encoded value, the elements of an array or a vector.
+fn values_bytes(column: &Column) -> u64 {
+    let array = match column {
+        Column::Vectors(v) => {
+            let nulls = v.nulls.as_ref().map_or(0, NullBuffer::null_count);
+            return ((v.len() - nulls) * v.stride()) as u64;
+        }
+        Column::Values(array) => array,
+    };
+    let present = (array.len() - array.null_count()) as u64;
+    let lengths = |offsets: &[i64]| {
+        let spans = offsets.array_windows().enumerate();
+        let present = spans.filter(|(row, _)| array.is_valid(*row));
+        present.map(|(_, [start, end])| (end - start) as u64).sum::<u64>()
+    };
+    match array.data_type() {
+        DataType::Boolean => present,
+        DataType::FixedSizeBinary(width) => present * *width as u64,
+        DataType::LargeUtf8 => lengths(array.as_string::<i64>().value_offsets()),
+        DataType::LargeBinary => lengths(array.as_binary::<i64>().value_offsets()),
+        DataType::List(_) => {
+            let lists = array.as_list::<i32>();
+            let elements = |row| values_bytes(&Column::Values(lists.value(row)));
+            (0..lists.len()).filter(|row| lists.is_valid(*row)).map(elements).sum()
+        }
+        _ => 8 * present,
+    }
+}
+
+/// The logical bytes of sparse vectors: names and weights, without the lengths that are encoded with them
+/// (docs/formats/values.md).
+fn sparse_bytes(array: &ArrayRef) -> u64 {
+    let entries = |value: &[u8]| value.first_chunk().map_or(0, |n| u64::from(u32::from_le_bytes(*n)));
+    let values = array.as_binary::<i64>().iter().flatten();
+    values
+        .map(|v| (v.len() as u64).saturating_sub(4 + 4 * entries(v)))
+        .sum()
 }
 
 /// A column with the name and type of its attribute.
@@ -307,6 +384,27 @@ impl RowBatch {
             .binary_search_by(|c| (*c.name).cmp(name))
             .ok()
             .map(|i| &self.columns[i])
+    }
+
+    /// Some rows, in that order.
+    pub fn take(&self, rows: &UInt64Array) -> Self {
+        let column = |c: &NamedColumn| NamedColumn {
+            column: c.column.take(rows),
+            ..c.clone()
+        };
+        Self {
+            ids: self.ids.take(rows),
+            columns: self.columns.iter().map(column).collect(),
+        }
+    }
+
+    /// The logical bytes of some of its rows, as clients are billed.
+    pub fn logical_bytes(&self) -> u64 {
+        let bytes = |c: &NamedColumn| match (c.ty, &c.column) {
+            (AttrType::SparseVector, Column::Values(array)) => sparse_bytes(array),
+            (_, column) => values_bytes(column),
+        };
+        ids_bytes(&self.ids) + self.columns.iter().map(bytes).sum::<u64>()
     }
 
     /// About how much memory the batch holds, in bytes.

@@ -64,6 +64,17 @@ fn word(n: usize) -> [u8; 4] {
 ///
 /// On any bytes that [`encode_sparse`] does not write.
 pub fn decode_sparse(bytes: &[u8]) -> Result<Vec<(&str, f16)>, Invalid> {
+    let mut entries = Vec::new();
+    decode_sparse_into(bytes, &mut entries)?;
+    Ok(entries)
+}
+
+/// The same into a buffer, whose content is replaced, so that a column costs one allocation.
+///
+/// # Errors
+///
+/// Like [`decode_sparse`]; the buffer then holds some of the entries.
+pub fn decode_sparse_into<'a>(bytes: &'a [u8], entries: &mut Vec<(&'a str, f16)>) -> Result<(), Invalid> {
     let broken = || Invalid::new("the bytes of a {}f16 value are damaged");
     let (count, rest) = bytes.split_first_chunk::<4>().ok_or_else(broken)?;
     let count = u32::from_le_bytes(*count) as usize;
@@ -72,7 +83,8 @@ pub fn decode_sparse(bytes: &[u8]) -> Result<Vec<(&str, f16)>, Invalid> {
         .ok_or_else(broken)?;
     let (weights, mut names) = rest.split_at_checked(count * 2).ok_or_else(broken)?;
     let (lengths, weights) = (lengths.as_chunks::<4>().0, weights.as_chunks::<2>().0);
-    let mut entries: Vec<(&str, f16)> = Vec::with_capacity(count);
+    entries.clear();
+    entries.reserve(count);
     for (length, weight) in lengths.iter().zip(weights) {
         let (name, rest) = names
             .split_at_checked(u32::from_le_bytes(*length) as usize)
@@ -88,7 +100,7 @@ pub fn decode_sparse(bytes: &[u8]) -> Result<Vec<(&str, f16)>, Invalid> {
         entries.push((name, weight));
     }
     match names.is_empty() {
-        true => Ok(entries),
+        true => Ok(()),
         false => Err(broken()),
     }
 }

@@ -2,25 +2,30 @@
 
 pub mod batch;
 pub mod datetime;
+pub mod embed;
 pub mod encoding;
 pub mod filter;
+pub mod idempotency;
 pub mod ids;
 pub mod limits;
 pub mod names;
 pub mod query;
 pub mod schema;
 pub mod schema_json;
+pub mod settings;
 pub mod types;
 pub mod value;
 pub mod write;
 
-pub use batch::{Column, IdColumn, RowBatch, VectorColumn};
+pub use batch::{Column, IdColumn, NamedColumn, RowBatch, VectorColumn};
 pub use filter::{Filter, FilterOp};
+pub use idempotency::IdempotencyKey;
 pub use ids::{Id, IdKind, Seq};
 pub use limits::Limits;
 pub use names::{NamespaceName, OrgId};
 pub use query::{Consistency, Direction, Query, RankBy};
 pub use schema::{AttrId, Attribute, FullTextConfig, Schema};
+pub use settings::{Settings, SettingsChange};
 pub use types::{AttrType, Element, Metric, Scalar};
 pub use value::Value;
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Filter, Metric};
+use super::{Filter, Invalid, Limits, Metric};
 
 /// Everything that one read request asks, on one snapshot.
 #[derive(Clone, Debug, PartialEq)]
@@ -124,6 +124,56 @@ pub enum Score {
         of: Box<Score>,
         curve: Curve,
     },
+}
+
+impl Score {
+    /// Checks that an expression is neither too deep nor too large, filters in it included.
+    ///
+    /// # Errors
+    ///
+    /// The sentence for the client.
+    pub fn check_bounds(&self, limits: &Limits) -> Result<(), Invalid> {
+        self.count(1, &mut 0, limits)
+    }
+
+    fn count(&self, depth: usize, nodes: &mut usize, limits: &Limits) -> Result<(), Invalid> {
+        *nodes += match self {
+            Score::Filter(filter) => filter_nodes(filter),
+            _ => 1,
+        };
+        if depth > limits.rank_depth_max || *nodes > limits.rank_nodes_max {
+            return Err(too_large(limits));
+        }
+        match self {
+            Score::Sum(list) | Score::Max(list) => list.iter().try_for_each(|s| s.count(depth + 1, nodes, limits)),
+            Score::Product { of, .. } | Score::Saturate { of, .. } | Score::Decay { of, .. } => {
+                of.count(depth + 1, nodes, limits)
+            }
+            Score::Text { .. }
+            | Score::Sparse { .. }
+            | Score::Constant(_)
+            | Score::Filter(_)
+            | Score::Attribute(_)
+            | Score::Distance { .. } => Ok(()),
+        }
+    }
+}
+
+/// What is said of ranking expressions beyond the bounds.
+pub fn too_large(limits: &Limits) -> Invalid {
+    Invalid::new(format!(
+        "a ranking expression can have at most {} expressions and filter conditions, nested at most {} deep",
+        limits.rank_nodes_max, limits.rank_depth_max
+    ))
+}
+
+/// How many nodes a filter has.
+pub fn filter_nodes(filter: &Filter) -> usize {
+    match filter {
+        Filter::And(list) | Filter::Or(list) => 1 + list.iter().map(filter_nodes).sum::<usize>(),
+        Filter::Not(inner) => 1 + filter_nodes(inner),
+        _ => 1,
+    }
 }
 
 /// The parameters of `Saturate` and `Decay`.

@@ -149,6 +149,37 @@ pub struct Attribute {
     pub late_interaction: bool,
     /// For `{}f16`: a sparse index by dot product.
     pub sparse_knn: bool,
+    /// For strings: the model that makes a vector of each value, and the column it goes to.
+    pub embed: Option<Embed>,
+    /// For dense vectors: rows may lack one, because a model fills the column or once did.
+    pub nullable: bool,
+}
+
+/// Server-side embedding of a string attribute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Embed {
+    /// As the operator's configuration names it.
+    pub model: Arc<str>,
+    /// The dense vector column that is filled: of f32 or f16, and nullable.
+    pub target: Arc<str>,
+}
+
+/// What the name of a generated target column begins with; the embedded attribute's follows.
+pub const EMBED_PREFIX: &str = "$embed_";
+
+impl Attribute {
+    /// Refuses a patch of this attribute where that is not possible.
+    pub fn check_patchable(&self) -> Result<(), Invalid> {
+        let why = match self.ty {
+            AttrType::Vector { .. } | AttrType::MultiVector { .. } => "it is a vector",
+            _ if self.embed.is_some() => "a model makes a vector of it",
+            _ => return Ok(()),
+        };
+        Err(Invalid::new(format!(
+            "attribute {:?} cannot be patched: {why}; upsert the row instead",
+            self.name
+        )))
+    }
 }
 
 /// All attributes of a namespace.
@@ -184,6 +215,12 @@ impl Schema {
     /// The dense vector columns, by name.
     pub fn vectors(&self) -> impl Iterator<Item = &Attribute> {
         self.attributes().filter(|a| a.ty.is_vector())
+    }
+
+    /// The embedded attributes and how, by name.
+    pub fn embeds(&self) -> impl Iterator<Item = (&Attribute, &Embed)> {
+        self.attributes()
+            .filter_map(|a| a.embed.as_ref().map(|embed| (a, embed)))
     }
 
     /// The number that the next new attribute gets.

@@ -33,6 +33,12 @@ fn print(schema: &Schema, id: fn(IdKind) -> Value, attribute: fn(&Attribute) -> 
         if a.sparse_knn {
             entry.insert("sparse_knn".to_owned(), json!({"distance_metric": "dot_product"}));
         }
+        if let Some(embed) = &a.embed {
+            entry.insert(
+                "embed".to_owned(),
+                json!({"model": &*embed.model, "attribute": &*embed.target}),
+            );
+        }
         map.insert(a.name.to_string(), Value::Object(entry));
     }
     Value::Object(map)

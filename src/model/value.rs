@@ -1,7 +1,10 @@
 //! One value of one attribute.
 
 use half::f16;
+use serde_json::Value as Json;
 use uuid::Uuid;
+
+use super::datetime;
 
 /// A typed value, as filters compare it and as queries return it. Rows at rest are columns
 /// ([`crate::model::batch`]); this form is for single values.
@@ -35,4 +38,20 @@ pub enum Vector {
     F32(Vec<f32>),
     F16(Vec<f16>),
     I8(Vec<i8>),
+}
+
+/// The value as clients write it; vectors, which nothing is compared with, as null.
+pub fn to_json(value: &Value) -> Json {
+    match value {
+        Value::Null | Value::Vector(_) | Value::MultiVector { .. } | Value::SparseVector(_) => Json::Null,
+        Value::Bool(b) => (*b).into(),
+        Value::Int(n) => (*n).into(),
+        Value::UInt(n) => (*n).into(),
+        Value::Float(x) => (*x).into(),
+        Value::String(s) => s.as_str().into(),
+        Value::Uuid(u) => u.to_string().into(),
+        Value::Datetime(ms) => datetime::format(*ms).into(),
+        Value::Bytes(b) => base64_simd::STANDARD.encode_to_string(b).into(),
+        Value::Array(items) => items.iter().map(to_json).collect(),
+    }
 }

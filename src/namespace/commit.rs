@@ -24,17 +24,18 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::catalog;
-use super::evaluate::{Change, Counts, Staged, Verdict, evaluate, group_len};
+use super::evaluate::{Change, Staged, Verdict, evaluate, group_len};
 use super::follow::{Follower, unavailable};
 use super::state::{Moment, Trouble};
 use crate::base::Priority;
 use crate::base::clock::wall_ms;
 use crate::error::{Error, ErrorKind};
+use crate::model::write::Counts;
 use crate::model::{Schema, Seq};
 use crate::snapshot::Snapshot;
 use crate::store::{PutPayload, StoreError};
 use crate::telemetry;
-use crate::wal::{self, Append, BlobRef, Entry, EntryKind, LogError, Logged, RequestEffects};
+use crate::wal::{self, Append, BlobRef, Entry, EntryKind, LogError, Logged, Operation, RequestEffects};
 
 /// Bytes of requests that are put into one entry; more wait for the next.
 const ENTRY_BYTES_MAX: u64 = 32 * 1024 * 1024;
@@ -66,6 +67,16 @@ pub(super) struct Committed {
     pub seq: Seq,
     pub counts: Counts,
     pub schema: Arc<Schema>,
+    /// The rows it touched.
+    pub affected: Affected,
+}
+
+/// Where the rows are named that a request touched.
+#[derive(Clone, Debug)]
+pub(super) enum Affected {
+    By(Vec<Operation>),
+    /// By the request of that number in the entry `seq`: it was sent before.
+    Logged(u128),
 }
 
 /// Why a request was not confirmed.
@@ -264,10 +275,12 @@ impl CommitLoop {
             .iter()
             .filter_map(Verdict::effects)
             .map(|e| RequestEffects {
-                request: rng.u128(),
+                request: e.key.map_or_else(|| rng.u128(), |key| key.number),
+                reply: e.reply(),
                 schema: e.schema.clone(),
                 operations: e.operations.clone(),
                 staged: self.usable(e.staged.as_ref()),
+                settings: e.settings.clone(),
             })
             .collect();
         let entry = Entry {
@@ -475,15 +488,27 @@ fn answer_decided(group: &mut Vec<Submission>, mut verdicts: Vec<Verdict>, seq: 
 /// Answers each request by its verdict, now that the entry `seq` is durable.
 fn answer_committed(group: Vec<Submission>, verdicts: Vec<Verdict>, seq: Seq) {
     for (submission, verdict) in group.into_iter().zip(verdicts) {
-        let (counts, schema) = match verdict {
-            Verdict::Commit(effects) => (effects.counts, effects.schema_after),
-            Verdict::Nothing(counts, schema) => (counts, schema),
-            Verdict::Reject(error) => {
-                submission.answer(Err(error.into()));
-                continue;
-            }
-        };
-        submission.answer(Ok(Committed { seq, counts, schema }));
+        submission.answer(match verdict {
+            Verdict::Commit(effects) => Ok(Committed {
+                seq,
+                counts: effects.counts,
+                schema: effects.schema_after,
+                affected: Affected::By(effects.operations),
+            }),
+            Verdict::Nothing(counts, schema) => Ok(Committed {
+                seq,
+                counts,
+                schema,
+                affected: Affected::By(Vec::new()),
+            }),
+            Verdict::Repeated(before, schema) => Ok(Committed {
+                seq: before.seq,
+                counts: before.reply.counts,
+                schema,
+                affected: Affected::Logged(before.request),
+            }),
+            Verdict::Reject(error) => Err(error.into()),
+        });
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::admission::Admission;
 use super::commit::{CommitLoop, Committed, Failure, Submission, unknown};
 use super::evaluate::Change;
 use super::follow::{Follower, ProbeReply, run_follower, run_prober};
@@ -20,6 +21,8 @@ const COMMIT_QUEUE: usize = 4096;
 /// An open namespace. Its tasks end when the last handle is dropped and what was accepted is done.
 pub(super) struct Handle {
     state: Arc<State>,
+    /// The slots of its queries.
+    pub admission: Admission,
     commits: mpsc::Sender<Submission>,
     probes: mpsc::Sender<ProbeReply>,
     last_used_ms: AtomicU64,
@@ -41,6 +44,7 @@ impl Handle {
         spawner.spawn("prober", Box::pin(run_prober(follower.clone(), probe_inbox)));
         spawner.spawn("commit", Box::pin(CommitLoop::new(follower, commit_inbox).run()));
         let handle = Self {
+            admission: Admission::new(&state.options.limits),
             state,
             commits,
             probes,

@@ -16,14 +16,21 @@
 //!
 //! Stated at each method, in object-store requests; `tests/cost.rs` holds them.
 
+mod admission;
 mod catalog;
 mod commit;
+mod copy;
+mod embed;
 mod evaluate;
 mod follow;
 mod handle;
+mod operations;
 mod options;
 mod read;
+mod recall;
 mod registry;
+mod rerank;
+mod settings;
 mod state;
 
 use std::sync::Arc;
@@ -34,23 +41,35 @@ use bytes::Bytes;
 use crate::base::clock::wall_ms;
 use crate::base::{Charge, MemoryShare, Priority, Runtime};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::write::{self, Write};
-use crate::model::{NamespaceName, OrgId, Schema, Seq};
+use crate::model::embed::EmbeddingUse;
+use crate::model::write::{self, Counts, Write};
+use crate::model::{IdColumn, IdempotencyKey, NamespaceName, OrgId, Schema, Seq};
 use crate::store::Store;
 use crate::store::paths::{self, NsKey};
-use crate::wal::{self, Log};
+use crate::wal::{self, EntryKind, Log};
 
-use commit::{Committed, Failure};
-use evaluate::{Change, Counts, Staged, WriteRequest};
+use commit::{Affected, Committed, Failure};
+use evaluate::{Change, Matched, Staged, WriteRequest, repeated_bytes};
 use handle::Handle;
 use registry::{Name, Registry};
 use state::{State, Trouble};
 
+pub use copy::{CopyFrom, CopyOutcome, Progress};
+pub use operations::{Operation, OperationFailure};
 pub use options::EngineOptions;
 pub use read::{Metadata, QueryOutcome};
+pub use recall::{Recall, RecallOf, RecallRequest, Truth};
 
 /// How often a request is tried on a namespace that turned out to be stale.
 const STALE_RETRIES: usize = 3;
+
+/// A write that is ready to queue up.
+struct Prepared {
+    write: Write,
+    staged: Option<Staged>,
+    matched: Option<Matched>,
+    repeated_bytes: u64,
+}
 
 /// A node's engine; clones share it.
 #[derive(Clone)]
@@ -63,6 +82,7 @@ struct Inner {
     store: Store,
     options: Arc<EngineOptions>,
     registry: Registry,
+    copies: copy::CopySlots,
     writer: u128,
 }
 
@@ -83,14 +103,56 @@ pub fn bodies_used_up() -> Error {
 }
 
 /// What a committed write did. A count is `None` when the request had no operation of that kind.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct WriteOutcome {
     /// The log entry that holds the write.
     pub seq: Seq,
     pub rows_upserted: Option<u64>,
     pub rows_patched: Option<u64>,
     pub rows_deleted: Option<u64>,
+    /// Whether more rows match a filter than were allowed to be touched; `None` when the request
+    /// asked for no partial work.
+    pub rows_remaining: Option<bool>,
     pub logical_bytes_written: u64,
+    /// Whether stored rows had to be searched or compared.
+    pub searched: bool,
+    /// The ids of the rows it touched, if asked for.
+    pub affected: Option<AffectedIds>,
+    /// What models took that made vectors for it; `None` when none was asked.
+    pub embedding: Option<EmbeddingUse>,
+}
+
+/// The ids of the rows that a write touched, column after column.
+#[derive(Clone, Debug, Default)]
+pub struct AffectedIds {
+    pub upserted: Vec<IdColumn>,
+    pub patched: Vec<IdColumn>,
+    pub deleted: Vec<IdColumn>,
+}
+
+impl AffectedIds {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        let all = self.upserted.iter().chain(&self.patched).chain(&self.deleted);
+        all.map(IdColumn::len).sum()
+    }
+
+    /// Whether no row was touched.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn of(operations: Vec<wal::Operation>) -> Self {
+        let mut ids = Self::default();
+        for operation in operations {
+            match operation {
+                wal::Operation::Upsert(batch) => ids.upserted.push(batch.ids),
+                wal::Operation::Patch(batch) => ids.patched.push(batch.ids),
+                wal::Operation::Delete(deleted) => ids.deleted.push(deleted),
+            }
+        }
+        ids
+    }
 }
 
 /// One page of namespace names.
@@ -111,6 +173,7 @@ impl Engine {
                 store,
                 options: Arc::new(options),
                 registry: Registry::default(),
+                copies: copy::CopySlots::default(),
                 writer,
             }),
         }
@@ -125,40 +188,111 @@ impl Engine {
     ///
     /// Costs one PUT, shared with the other writes that arrive while one is in flight. The first
     /// write since this node opened the namespace costs another PUT and a LIST, in parallel.
-    pub async fn write(&self, org: &OrgId, name: &NamespaceName, mut body: Body) -> Result<WriteOutcome> {
+    pub async fn write(&self, org: &OrgId, name: &NamespaceName, body: Body) -> Result<WriteOutcome> {
+        self.write_once(org, name, body, None).await
+    }
+
+    /// Commits one write like [`Engine::write`], but not again what was committed under the same key
+    /// within ten minutes: that is answered as it was then, by whichever node.
+    ///
+    /// Costs one GET more for a request that was committed before, and another when it asks for the
+    /// ids that it touched.
+    pub async fn write_once(
+        &self,
+        org: &OrgId,
+        name: &NamespaceName,
+        mut body: Body,
+        key: Option<IdempotencyKey>,
+    ) -> Result<WriteOutcome> {
         // Columns take about as much memory as the text they were; corrected when they are there.
         let text_bytes = body.bytes.len() as u64;
         let charged = body.charge.grow(text_bytes);
         charged.map_err(|e| bodies_used_up().because(e))?;
-        let (write, staged) = self
+        let Prepared {
+            write,
+            staged,
+            matched,
+            repeated_bytes,
+        } = self
             .with_namespace(org, name, |handle| {
                 let body = &body;
                 async move { self.prepare(&handle, body).await }
             })
             .await?;
         body.charge.set_always(text_bytes + write.memory_bytes());
-        let change = Arc::new(Change::Write(Box::new(WriteRequest { body, write, staged })));
+        let charged = body.charge.grow(repeated_bytes);
+        charged.map_err(|e| bodies_used_up().because(e))?;
+        let wants_ids = write.return_affected_ids;
+        let embedding = write.embeddings.spent;
+        let change = Arc::new(Change::Write(Box::new(WriteRequest {
+            body,
+            write,
+            staged,
+            matched,
+            repeated_bytes,
+            key,
+        })));
         let committed = self.commit(org, name, change).await?;
+        let affected = match wants_ids {
+            true => Some(self.affected(org, name, &committed).await?),
+            false => None,
+        };
         let Counts {
             upserted,
             patched,
             deleted,
+            remaining,
             logical_bytes,
+            searched,
         } = committed.counts;
         Ok(WriteOutcome {
             seq: committed.seq,
             rows_upserted: upserted,
             rows_patched: patched,
             rows_deleted: deleted,
+            rows_remaining: remaining,
             logical_bytes_written: logical_bytes,
+            searched,
+            affected,
+            embedding,
         })
+    }
+
+    /// The ids that a request touched. Costs a GET, and one per staged blob, if the request was
+    /// committed before.
+    async fn affected(&self, org: &OrgId, name: &NamespaceName, committed: &Committed) -> Result<AffectedIds> {
+        let number = match &committed.affected {
+            Affected::By(operations) => return Ok(AffectedIds::of(operations.clone())),
+            Affected::Logged(number) => *number,
+        };
+        let log = self.open(&(org.clone(), name.clone())).state().log.clone();
+        let logged = log
+            .get(committed.seq)
+            .await
+            .map_err(|e| Trouble::Unavailable(Arc::new(e)))?;
+        let Some(mut logged) = logged else {
+            return Ok(AffectedIds::default());
+        };
+        match &mut logged.entry.kind {
+            EntryKind::Data(requests) => requests.retain(|r| r.request == number),
+            EntryKind::DeleteNamespace => {}
+        }
+        // The blobs of this request alone.
+        let resolved = log.resolve(&mut logged.entry).await;
+        resolved.map_err(|e| Trouble::Unavailable(Arc::new(e)))?;
+        let requests = match logged.entry.kind {
+            EntryKind::Data(requests) => requests,
+            EntryKind::DeleteNamespace => Vec::new(),
+        };
+        let operations = requests.into_iter().flat_map(|r| r.operations);
+        Ok(AffectedIds::of(operations.collect()))
     }
 
     /// Commits a schema change (body: the schema map) and returns the schema after it.
     ///
     /// Costs one PUT, or one GET when nothing changes.
     pub async fn update_schema(&self, org: &OrgId, name: &NamespaceName, body: Body) -> Result<Arc<Schema>> {
-        let change = Arc::new(Change::Schema(body));
+        let change = Arc::new(Change::Schema(body, self.inner.options.inference.models().clone()));
         Ok(self.commit(org, name, change).await?.schema)
     }
 
@@ -202,13 +336,19 @@ impl Engine {
     }
 
     /// Parses a body against the schema that this node knows, and uploads it when it is large.
-    async fn prepare(&self, handle: &Handle, body: &Body) -> Result<(Write, Option<Staged>), Failure> {
+    async fn prepare(&self, handle: &Handle, body: &Body) -> Result<Prepared, Failure> {
         let inner = &self.inner;
+        let unsure = !handle.is_proven() || handle.is_behind();
+        if unsure && !inner.options.inference.models().is_empty() {
+            // Which texts need vectors is said by the schema, and it is too late to make them when the
+            // write is committed.
+            handle.probe().await?;
+        }
         let snapshot = handle.snapshot();
         let parse = |schema: Arc<Schema>| {
-            let (bytes, options) = (body.bytes.clone(), inner.options.clone());
+            let (bytes, options, embeddings) = (body.bytes.clone(), inner.options.clone(), self.no_embeddings());
             inner.runtime.cpu.run(Priority::Foreground, move || {
-                write::prepare(&bytes, &schema, &options.limits)
+                write::prepare_with(&bytes, &schema, &options.limits, &embeddings)
             })
         };
         let write = match parse(snapshot.schema.clone()).await {
@@ -221,11 +361,65 @@ impl Engine {
             }
         };
         self.admit(handle, &write)?;
-        let staged = match write.logical_bytes >= inner.options.stage_bytes_min {
+        let write = match write.wanted.is_empty() {
+            true => write,
+            false => self.embed(body, write).await?,
+        };
+        // What will be refused need not be uploaded.
+        let refused = handle.snapshot().settings.read_only;
+        // What a condition lets pass is not known before the write is committed, nor which patches
+        // apply, whose ids are asked for.
+        let depends = write.reads_rows() || (write.return_affected_ids && write.patches.is_some());
+        let stages = write.logical_bytes >= inner.options.stage_bytes_min;
+        let staged = match stages && !depends && !refused {
             true => Some(self.stage(handle, &write).await?),
             false => None,
         };
-        Ok((write, staged))
+        let matched = match write.by_filter() {
+            true => self.search(handle, &write).await?,
+            false => None,
+        };
+        if write.is_costly() {
+            self.rehearse(handle, &write).await?;
+        }
+        let rows = handle.snapshot().rows();
+        Ok(Prepared {
+            repeated_bytes: repeated_bytes(&write, matched.as_ref(), rows, &inner.options.limits),
+            write,
+            staged,
+            matched,
+        })
+    }
+
+    /// Finds what a write by filter matches, before it queues up: the commit loop then looks at what
+    /// came since only. Costs one GET, shared.
+    async fn search(&self, handle: &Handle, write: &Write) -> Result<Option<Matched>, Failure> {
+        handle.probe().await?;
+        let max = self.limits().query_time_max;
+        let snapshot = handle.snapshot();
+        let search = Matched::on(&snapshot, write, &self.inner.runtime.cpu);
+        let found = tokio::time::timeout(max, search).await;
+        let found = found.map_err(|_| read::too_slow("write", max))?;
+        // What is wrong with a filter is said when the write is committed, on the newest schema.
+        Ok(found.unwrap_or(None))
+    }
+
+    /// Evaluates the conditions of a write whose patterns may take long, and drops what was found: a
+    /// write that takes too long is given up here, where it holds up no other, and not in the commit loop.
+    async fn rehearse(&self, handle: &Handle, write: &Write) -> Result<()> {
+        let max = self.limits().query_time_max;
+        let mut write = write.clone();
+        if write.schema.is_empty() {
+            // These are evaluated already.
+            (write.delete_by_filter, write.patch_by_filter) = (None, None);
+        }
+        let (snapshot, limits) = (handle.snapshot(), self.limits().clone());
+        // What is wrong with it is said when it is committed.
+        let rehearsal = move || drop(evaluate::rehearse(&write, &snapshot, &limits));
+        let rehearsal = self.inner.runtime.cpu.run(Priority::Foreground, rehearsal);
+        tokio::time::timeout(max, rehearsal)
+            .await
+            .map_err(|_| read::too_slow("write", max))
     }
 
     /// Uploads the operations of a large write. Costs one PUT per 16 MiB, some in parallel.
@@ -246,7 +440,7 @@ impl Engine {
     fn admit(&self, handle: &Handle, write: &Write) -> Result<()> {
         let limit = self.inner.options.limits.unindexed_bytes_max;
         let unindexed = handle.snapshot().unindexed_bytes;
-        let blind = write.patches.is_none();
+        let blind = write.patches.is_none() && !write.reads_rows();
         if unindexed > limit && !(write.disable_backpressure && blind) {
             return Err(Error::new(
                 ErrorKind::Overloaded,

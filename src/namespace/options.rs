@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::inference::Inference;
 use crate::model::Limits;
 
 /// Settings of a node's engine.
@@ -24,6 +25,8 @@ pub struct EngineOptions {
     pub open_namespaces_max: usize,
     /// URL at which other nodes reach this one; written into log entries. May be empty.
     pub internal_url: String,
+    /// The models that make vectors of texts and judge rows.
+    pub inference: Inference,
 }
 
 impl Default for EngineOptions {
@@ -36,6 +39,7 @@ impl Default for EngineOptions {
             eventual_refresh: Duration::from_secs(1),
             open_namespaces_max: 10_000,
             internal_url: String::new(),
+            inference: Inference::default(),
         }
     }
 }

@@ -7,17 +7,20 @@ use super::Engine;
 use super::commit::Failure;
 use super::evaluate::not_found;
 use super::handle::Handle;
+use super::rerank::Judgement;
+use crate::base::Priority;
 use crate::base::clock::wall_ms;
-use crate::error::Result;
-use crate::model::query::Read;
-use crate::model::{Consistency, NamespaceName, OrgId, Query, Schema, Seq};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::embed::EmbeddingUse;
+use crate::model::query::{Read, Rerank};
+use crate::model::{Consistency, NamespaceName, OrgId, Query, Schema, Seq, Settings};
 use crate::query::{self, QueryResult};
 use crate::snapshot::{Incarnation, Snapshot};
 
 /// What a query found, on one snapshot, and what it took.
 #[derive(Clone, Debug)]
 pub struct QueryOutcome {
-    /// One per query, in order.
+    /// One per query, in order; one alone when they were fused.
     pub results: Vec<QueryResult>,
     /// The snapshot: the newest entry that was seen.
     pub seq: Seq,
@@ -31,6 +34,8 @@ pub struct QueryOutcome {
     pub execution: Duration,
     /// Whether the namespace had to be opened for this query.
     pub cold: bool,
+    /// What models took that made vectors of its texts; `None` when none was asked.
+    pub embedding: Option<EmbeddingUse>,
 }
 
 /// How long after the newest write a namespace's rows are counted for its metadata.
@@ -40,6 +45,9 @@ const COUNTED_AFTER_MS: u64 = 30_000;
 #[derive(Clone, Debug)]
 pub struct Metadata {
     pub schema: Arc<Schema>,
+    pub settings: Arc<Settings>,
+    /// When this was said.
+    pub now_ms: u64,
     pub created_ms: u64,
     pub updated_ms: u64,
     pub last_write_ms: u64,
@@ -54,22 +62,47 @@ impl Engine {
     /// Runs queries on one snapshot.
     ///
     /// Strong: costs one GET that finds nothing, shared by all queries that wait at the same time
-    /// and overlapped with the execution. Eventual: costs nothing while the view is young.
+    /// and overlapped with the execution. Eventual: costs nothing while the view is young. One GET
+    /// more, and requests to models, when texts are to be embedded or rows judged.
     pub async fn query(&self, org: &OrgId, name: &NamespaceName, read: Read) -> Result<QueryOutcome> {
+        let judgement = Judgement::of(&read, self)?;
         let consistency = read.consistency;
         let queries: Arc<[Query]> = read.queries.into();
-        self.with_namespace(org, name, |handle| {
+        let found = self.with_namespace(org, name, |handle| {
             let queries = queries.clone();
             async move {
-                match consistency {
-                    Consistency::Strong => self.query_strong(&handle, name, &queries).await,
+                let (queries, embedding) = self.embed_queries(&handle, name, &queries, consistency).await?;
+                let outcome = match consistency {
+                    Consistency::Strong => self.query_strong(&handle, name, &queries).await?,
                     Consistency::Eventual { max_staleness } => {
-                        self.query_eventual(&handle, name, &queries, max_staleness).await
+                        self.query_eventual(&handle, name, &queries, max_staleness).await?
                     }
-                }
+                };
+                Ok(QueryOutcome { embedding, ..outcome })
             }
-        })
-        .await
+        });
+        let mut outcome = self.fuse(found.await?, read.rerank).await;
+        if let Some(judgement) = judgement {
+            self.rerank(&mut outcome, &judgement).await?;
+        }
+        Ok(outcome)
+    }
+
+    /// Makes one answer of several, where that was asked.
+    async fn fuse(&self, mut outcome: QueryOutcome, rerank: Option<Rerank>) -> QueryOutcome {
+        if let Some(Rerank::Fusion {
+            rank_constant,
+            weights,
+            limit,
+            offset,
+        }) = rerank
+        {
+            let results = std::mem::take(&mut outcome.results);
+            let fuse = move || query::fuse(results, rank_constant, &weights, limit, offset);
+            let fused = self.inner.runtime.cpu.run(Priority::Foreground, fuse).await;
+            outcome.results = vec![fused];
+        }
+        outcome
     }
 
     async fn query_strong(
@@ -82,12 +115,18 @@ impl Engine {
         let snapshot = handle.snapshot();
         // The execution is speculative: on the state that this node has, while the log is asked
         // whether there is a newer one.
-        let (end, speculative) = tokio::join!(handle.probe(), self.execute(name, &snapshot, queries, cold));
+        let (end, speculative) = tokio::join!(handle.probe(), self.execute(handle, name, &snapshot, queries, cold));
         end?;
+        if let Err(error) = &speculative
+            && matches!(error.kind, ErrorKind::Overloaded | ErrorKind::TooSlow)
+        {
+            // It has taken long enough.
+            return Ok(speculative?);
+        }
         let newest = handle.snapshot();
         match newest.seq == snapshot.seq {
             true => Ok(speculative?),
-            false => Ok(self.execute(name, &newest, queries, cold).await?),
+            false => Ok(self.execute(handle, name, &newest, queries, cold).await?),
         }
     }
 
@@ -107,24 +146,28 @@ impl Engine {
             handle.probe_in_background();
         }
         let snapshot = handle.snapshot();
-        match self.execute(name, &snapshot, queries, cold).await {
+        match self.execute(handle, name, &snapshot, queries, cold).await {
+            Err(error) if matches!(error.kind, ErrorKind::Overloaded | ErrorKind::TooSlow) => Err(error.into()),
             // "No" may be outdated: the namespace or the attribute may exist by now.
             Err(_) if !probed => self.query_strong(handle, name, queries).await,
             result => Ok(result?),
         }
     }
 
+    /// Takes query slots. Waiting for the store takes none: all who wait share one request.
     async fn execute(
         &self,
+        handle: &Handle,
         name: &NamespaceName,
         snapshot: &Arc<Snapshot>,
         queries: &Arc<[Query]>,
         cold: bool,
     ) -> Result<QueryOutcome> {
         let known = snapshot.incarnation.ok_or_else(|| not_found(name))?;
+        let _slots = handle.admission.admit(queries).await?;
         let runtime = &self.inner.runtime;
         let start = runtime.clock.boot();
-        let results = query::execute(snapshot, queries, &runtime.cpu, self.limits()).await?;
+        let results = self.answer(snapshot, queries).await?;
         let rows = snapshot.rows() as u64;
         Ok(QueryOutcome {
             results,
@@ -135,7 +178,39 @@ impl Engine {
             exhaustive_search_rows: rows,
             execution: runtime.clock.boot().saturating_sub(start),
             cold,
+            embedding: None,
         })
+    }
+
+    /// Executes queries, for a bounded time: patterns and long texts can make a query take hours, on threads that
+    /// all namespaces share. Dropping the execution ends its jobs, those of clients that hung up too.
+    pub(super) async fn answer(&self, snapshot: &Snapshot, queries: &Arc<[Query]>) -> Result<Vec<QueryResult>> {
+        let max = self.limits().query_time_max;
+        let execution = query::execute(snapshot, queries, &self.inner.runtime.cpu, self.limits());
+        tokio::time::timeout(max, execution)
+            .await
+            .unwrap_or_else(|_| Err(too_slow("query", max)))
+    }
+
+    /// Says in words how a query is answered, on the newest state. Costs one GET, shared.
+    pub async fn explain(&self, org: &OrgId, name: &NamespaceName, query: &Query) -> Result<String> {
+        let queries: Arc<[Query]> = Arc::new([query.clone()]);
+        self.with_namespace(org, name, |handle| {
+            let queries = queries.clone();
+            async move {
+                let (queries, _) = self.embed_queries(&handle, name, &queries, Consistency::Strong).await?;
+                handle.probe().await?;
+                let snapshot = handle.snapshot();
+                if !snapshot.exists() {
+                    return Err(not_found(name).into());
+                }
+                let limits = self.limits().clone();
+                let plan = move || query::explain(&snapshot, &queries[0], &limits);
+                let text = self.inner.runtime.cpu.run(Priority::Foreground, plan).await;
+                Ok(text.map_err(Error::from)?)
+            }
+        })
+        .await
     }
 
     /// The schema, strongly consistent. Costs one GET, shared.
@@ -147,6 +222,11 @@ impl Engine {
     /// What is known of the namespace, strongly consistent. Costs one GET, shared.
     pub async fn metadata(&self, org: &OrgId, name: &NamespaceName) -> Result<Metadata> {
         let (snapshot, known) = self.current(org, name).await?;
+        Ok(self.describe(&snapshot, known))
+    }
+
+    /// What is known of the namespace in a state in which it exists.
+    pub(super) fn describe(&self, snapshot: &Snapshot, known: Incarnation) -> Metadata {
         let now_ms = wall_ms(self.inner.runtime.clock.as_ref());
         // Counted where writing has paused: a namespace that was just written to reports nothing
         // yet, as the original does, whose counts come from its indexer.
@@ -155,8 +235,10 @@ impl Engine {
             true => (snapshot.rows() as u64, snapshot.unindexed_bytes),
             false => (0, 0),
         };
-        Ok(Metadata {
+        Metadata {
             schema: snapshot.schema.clone(),
+            settings: snapshot.settings.clone(),
+            now_ms,
             created_ms: known.created_ms,
             updated_ms: known.last_write_ms,
             last_write_ms: known.last_write_ms,
@@ -164,7 +246,25 @@ impl Engine {
             approx_bytes: bytes,
             unindexed_rows: snapshot.rows() as u64,
             unindexed_bytes: snapshot.unindexed_bytes,
+        }
+    }
+
+    /// Closes the namespace on this node, so that its next use reads the log again. Requests that are under
+    /// way keep what they have.
+    ///
+    /// Costs one GET, shared, to know that the namespace exists.
+    pub async fn purge(&self, org: &OrgId, name: &NamespaceName) -> Result<()> {
+        self.with_namespace(org, name, |handle| async move {
+            handle.probe().await?;
+            match handle.snapshot().exists() {
+                true => {
+                    self.inner.registry.forget(&(org.clone(), name.clone()), &handle);
+                    Ok(())
+                }
+                false => Err(not_found(name).into()),
+            }
         })
+        .await
     }
 
     /// Opens the namespace if it is not open; true when it was open already.
@@ -181,7 +281,7 @@ impl Engine {
     }
 
     /// The newest state of a namespace that exists.
-    async fn current(&self, org: &OrgId, name: &NamespaceName) -> Result<(Arc<Snapshot>, Incarnation)> {
+    pub(super) async fn current(&self, org: &OrgId, name: &NamespaceName) -> Result<(Arc<Snapshot>, Incarnation)> {
         self.with_namespace(org, name, |handle| async move {
             handle.probe().await?;
             let snapshot = handle.snapshot();
@@ -192,4 +292,15 @@ impl Engine {
         })
         .await
     }
+}
+
+/// What searched for longer than it may.
+pub(super) fn too_slow(what: &str, max: Duration) -> Error {
+    Error::new(
+        ErrorKind::TooSlow,
+        format!(
+            "the {what} took longer than {} s and was given up; narrow it, or make its patterns and texts shorter",
+            max.as_secs_f32()
+        ),
+    )
 }

@@ -3,22 +3,27 @@
 //! Answers do not depend on how rows are dealt out: every order is total (ties by id), and text
 //! statistics are those of the whole snapshot.
 
+use std::cmp::Ordering;
 use std::ops::Range;
 use std::sync::Arc;
 
 use futures::future::{join_all, try_join_all};
 
+use super::aggregate;
+use super::compute::Computer;
 use super::filter::evaluate_rows;
 use super::order::RowOrder;
+use super::per;
 use super::plan::{Action, OrderKey, OrderTarget, Plan, plan};
 use super::project::result_row;
+use super::score::Weighed;
 use super::top::Top;
 use super::{QueryResult, Rank, ResultRow};
 use crate::base::{Bitset, CpuPool, Priority};
 use crate::error::{Error, Result};
 use crate::index::text::{self, Bm25};
 use crate::index::vector::{self, Cutoff, TopK};
-use crate::model::{AttrId, Column, Direction, Limits, Query, RankBy};
+use crate::model::{AttrId, Direction, Limits, Query, RankBy};
 use crate::snapshot::Snapshot;
 use crate::tail::Part;
 
@@ -31,16 +36,16 @@ pub(super) struct RowRef {
 
 /// A found row.
 #[derive(Clone, Copy, Debug)]
-struct Found {
-    at: RowRef,
-    rank: Option<Rank>,
+pub(super) struct Found {
+    pub at: RowRef,
+    pub rank: Option<Rank>,
 }
 
 /// Some rows of one part. Starts at a multiple of 64.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Piece {
-    part: usize,
-    rows: Range<usize>,
+pub(super) struct Piece {
+    pub part: usize,
+    pub rows: Range<usize>,
 }
 
 /// Rows below which a job is not worth its hand-over.
@@ -55,9 +60,11 @@ const PROJECTED_ROWS: usize = 512;
 const INLINE_BYTES_MAX: u64 = 256 * 1024;
 
 /// What the jobs of one query share.
-struct Work {
-    plan: Plan,
-    parts: Arc<Vec<Part>>,
+pub(super) struct Work {
+    pub plan: Arc<Plan>,
+    pub parts: Arc<Vec<Part>>,
+    /// How many rows are to be found, the first of the plan's order.
+    pub k: usize,
 }
 
 /// Answers queries on one snapshot, in order.
@@ -87,9 +94,10 @@ pub async fn execute(
             .collect::<std::result::Result<Vec<_>, _>>()
     };
     let plans = cpu.run(Priority::Foreground, plan_all).await.map_err(Error::from)?;
-    let run = |plan| {
-        let parts = snapshot.parts.clone();
-        run(Arc::new(Work { plan, parts }), cpu)
+    let run = |plan: Plan| {
+        let (parts, k) = (snapshot.parts.clone(), plan.wanted);
+        let plan = Arc::new(plan);
+        run(Arc::new(Work { plan, parts, k }), cpu)
     };
     try_join_all(plans.into_iter().map(run)).await
 }
@@ -101,24 +109,39 @@ fn is_small(snapshot: &Snapshot, queries: &[Query]) -> bool {
         return false;
     };
     query.filter.is_none()
+        && query.aggregation.is_none()
+        && query.compute.is_empty()
         && !matches!(query.rank_by, Some(RankBy::Score(_)))
         && snapshot.memory_bytes() <= INLINE_BYTES_MAX
 }
 
 async fn run(work: Arc<Work>, cpu: &CpuPool) -> Result<QueryResult> {
-    if work.plan.limit == 0 {
-        return Ok(QueryResult::default());
+    if let Action::Aggregate(asked) = &work.plan.action {
+        return aggregate::run(&work, asked, cpu).await;
     }
-    let found = match &work.plan.action {
-        Action::ExactNearest { .. } => nearest(&work, cpu).await,
-        Action::TextTopK { .. } => text_top_k(&work, cpu).await,
-        Action::OrderedScan { keys } => ordered(&work, keys.clone().into(), cpu).await,
-        Action::Lookup { direction } => ordered(&work, by_id(*direction), cpu).await,
+    let found = match &work.plan.per {
+        _ if work.k == 0 => Vec::new(),
+        None => find(&work, cpu).await,
+        Some(_) => per::find(&work, cpu).await,
+    };
+    let found = found.get(work.plan.offset..).unwrap_or_default();
+    let weigh = {
+        let work = work.clone();
+        move || Arc::new(Computer::weigh(&work.plan.compute, &work.parts))
+    };
+    let computer = match work.plan.compute.is_empty() {
+        true => weigh(),
+        false => cpu.run(Priority::Foreground, weigh).await,
     };
     let jobs = found.chunks(PROJECTED_ROWS).map(|found| {
-        let (work, found) = (work.clone(), found.to_vec());
+        let (work, found, computer) = (work.clone(), found.to_vec(), computer.clone());
         move || -> Result<Vec<ResultRow>> {
-            let row = |f: &Found| result_row(&work.parts, f.at, f.rank, &work.plan.projection);
+            let mut scratch = None;
+            let row = |f: &Found| {
+                let mut row = result_row(&work.parts, f.at, f.rank, &work.plan.projection)?;
+                row.computed = computer.row(&work.plan.compute, &work.parts, f.at, &mut scratch)?;
+                Ok(row)
+            };
             found.iter().map(row).collect()
         }
     });
@@ -128,6 +151,19 @@ async fn run(work: Arc<Work>, cpu: &CpuPool) -> Result<QueryResult> {
         .into_iter()
         .collect();
     Ok(QueryResult::Rows(rows?.into_iter().flatten().collect()))
+}
+
+/// The first `k` rows of the plan's order.
+pub(super) async fn find(work: &Arc<Work>, cpu: &CpuPool) -> Vec<Found> {
+    match &work.plan.action {
+        Action::ExactNearest { .. } => nearest(work, cpu).await,
+        Action::TextTopK { .. } => text_top_k(work, cpu).await,
+        Action::ScoreTopK { .. } => score_top_k(work, cpu).await,
+        Action::OrderedScan { keys } => ordered(work, keys.clone().into(), cpu).await,
+        Action::Lookup { direction } => ordered(work, by_id(*direction), cpu).await,
+        // Answered without rows.
+        Action::Aggregate(_) => Vec::new(),
+    }
 }
 
 /// The keys of an order by id; ascending needs none, being what breaks ties.
@@ -177,7 +213,7 @@ fn deal(parts: &[Part], parallelism: usize, divisible: bool) -> Vec<Vec<Piece>> 
 
 impl Work {
     /// The live rows of a piece that pass the filter; bit 0 is the piece's first row.
-    fn eligible(&self, piece: &Piece) -> Bitset {
+    pub fn eligible(&self, piece: &Piece) -> Bitset {
         let part = &self.parts[piece.part];
         let live = &part.live.words()[piece.rows.start / 64..piece.rows.end.div_ceil(64)];
         let mut eligible = Bitset::from_words(live.to_vec(), piece.rows.len());
@@ -202,7 +238,7 @@ impl Work {
     }
 
     /// Runs `job` for all rows.
-    async fn scatter<T: Send + 'static>(
+    pub async fn scatter<T: Send + 'static>(
         self: &Arc<Self>,
         cpu: &CpuPool,
         divisible: bool,
@@ -227,7 +263,7 @@ async fn nearest(work: &Arc<Work>, cpu: &CpuPool) -> Vec<Found> {
         .await;
     let merge = {
         let work = work.clone();
-        move || vector::merge(hits, |part| &work.parts[part as usize].chunk.ids, work.plan.limit)
+        move || vector::merge(hits, |part| &work.parts[part as usize].chunk.ids, work.k)
     };
     let hits = cpu.run(Priority::Foreground, merge).await;
     let found = |h: vector::Hit| Found {
@@ -241,24 +277,21 @@ async fn nearest(work: &Arc<Work>, cpu: &CpuPool) -> Vec<Found> {
 }
 
 fn nearest_in(work: &Work, pieces: &[Piece], cutoff: &Cutoff) -> Vec<vector::Hit> {
-    let Action::ExactNearest { attribute, query } = &work.plan.action else {
+    let Action::ExactNearest { vectors } = &work.plan.action else {
         unreachable!("called for this action only");
     };
     let eligible: Vec<Bitset> = pieces.iter().map(|piece| work.eligible_in_part(piece)).collect();
-    let mut best = TopK::new(work.plan.limit);
+    let mut best = TopK::new(work.k);
     for (piece, eligible) in pieces.iter().zip(&eligible) {
         let chunk = &work.parts[piece.part].chunk;
-        // Without a column, no row has a vector.
-        let Some(Column::Vectors(column)) = chunk.columns.get(attribute) else {
-            continue;
-        };
-        let part = vector::Part {
-            number: piece.part as u32,
-            column,
-            ids: &chunk.ids,
+        vectors.scan(
+            piece.part as u32,
+            chunk,
             eligible,
-        };
-        vector::scan_rows(query, &part, piece.rows.clone(), cutoff, &mut best);
+            piece.rows.clone(),
+            cutoff,
+            &mut best,
+        );
     }
     best.into_hits()
 }
@@ -267,28 +300,59 @@ async fn text_top_k(work: &Arc<Work>, cpu: &CpuPool) -> Vec<Found> {
     let weigh = {
         let work = work.clone();
         move || {
-            let Action::TextTopK {
-                attribute,
-                config,
-                terms,
-            } = &work.plan.action
-            else {
+            let Action::TextTopK { text } = &work.plan.action else {
                 unreachable!("called for this action only");
             };
-            let indexes = work.parts.iter().filter_map(|p| p.chunk.text.get(attribute));
-            (*attribute, Bm25::over(config, terms.clone(), indexes.map(|i| &**i)))
+            (text.attribute(), text.scorer(&work.parts))
         }
     };
     let (attribute, scorer) = cpu.run(Priority::Foreground, weigh).await;
     // A part's postings are walked from end to end, so that parts are not divided.
     let search = move |work: &Work, pieces: &[Piece]| text_in(work, pieces, attribute, &scorer);
     let found = work.scatter(cpu, false, search).await;
+    best_scores(work, found, cpu).await
+}
+
+async fn score_top_k(work: &Arc<Work>, cpu: &CpuPool) -> Vec<Found> {
+    let weigh = {
+        let work = work.clone();
+        move || {
+            let Action::ScoreTopK { score } = &work.plan.action else {
+                unreachable!("called for this action only");
+            };
+            score.weigh(&work.parts)
+        }
+    };
+    let weighed = cpu.run(Priority::Foreground, weigh).await;
+    let search = move |work: &Work, pieces: &[Piece]| scores_in(work, pieces, &weighed);
+    let found = work.scatter(cpu, true, search).await;
+    best_scores(work, found, cpu).await
+}
+
+fn scores_in(work: &Work, pieces: &[Piece], weighed: &Weighed) -> Vec<(RowRef, f64)> {
+    let ids = RowOrder::new(&[], &work.parts);
+    let mut best = Top::new(work.k, |a: &(RowRef, f64), b: &(RowRef, f64)| by_score(a, b, &ids));
+    for piece in pieces {
+        let eligible = work.eligible(piece);
+        for (row, score) in weighed.evaluate(piece.part, piece.rows.clone(), &eligible) {
+            let part = piece.part as u32;
+            best.offer((RowRef { part, row }, score));
+        }
+    }
+    best.into_sorted()
+}
+
+/// Best score first, ties by id.
+fn by_score(a: &(RowRef, f64), b: &(RowRef, f64), ids: &RowOrder<'_>) -> Ordering {
+    b.1.total_cmp(&a.1).then_with(|| ids.compare(a.0, b.0))
+}
+
+/// The first rows of what several jobs found.
+async fn best_scores(work: &Arc<Work>, found: Vec<Vec<(RowRef, f64)>>, cpu: &CpuPool) -> Vec<Found> {
     let work = work.clone();
     let merge = move || {
         let ids = RowOrder::new(&[], &work.parts);
-        let mut best = Top::new(work.plan.limit, |a: &(RowRef, f64), b: &(RowRef, f64)| {
-            b.1.total_cmp(&a.1).then_with(|| ids.compare(a.0, b.0))
-        });
+        let mut best = Top::new(work.k, |a: &(RowRef, f64), b: &(RowRef, f64)| by_score(a, b, &ids));
         found.into_iter().flatten().for_each(|f| best.offer(f));
         best.into_sorted()
     };
@@ -318,7 +382,7 @@ fn text_in(work: &Work, pieces: &[Piece], attribute: AttrId, scorer: &Bm25) -> V
             chunk.text.get(&attribute).map(|index| (&**index, rows, &chunk.ids))
         })
         .collect();
-    let hits = text::search(&searched, scorer, work.plan.limit);
+    let hits = text::search(&searched, scorer, work.k);
     let found = |h: text::TextHit| {
         (
             RowRef {
@@ -340,7 +404,7 @@ async fn ordered(work: &Arc<Work>, keys: Arc<[OrderKey]>, cpu: &CpuPool) -> Vec<
     let work = work.clone();
     let merge = move || {
         let order = RowOrder::new(&keys, &work.parts);
-        let mut first = Top::new(work.plan.limit, |a: &RowRef, b: &RowRef| order.compare(*a, *b));
+        let mut first = Top::new(work.k, |a: &RowRef, b: &RowRef| order.compare(*a, *b));
         found.into_iter().flatten().for_each(|row| first.offer(row));
         first.into_sorted()
     };
@@ -350,7 +414,7 @@ async fn ordered(work: &Arc<Work>, keys: Arc<[OrderKey]>, cpu: &CpuPool) -> Vec<
 
 fn first_in(work: &Work, pieces: &[Piece], keys: &[OrderKey]) -> Vec<RowRef> {
     let order = RowOrder::new(keys, &work.parts);
-    let mut first = Top::new(work.plan.limit, |a: &RowRef, b: &RowRef| order.compare(*a, *b));
+    let mut first = Top::new(work.k, |a: &RowRef, b: &RowRef| order.compare(*a, *b));
     for piece in pieces {
         for row in work.eligible(piece).iter() {
             first.offer(RowRef {

@@ -1,7 +1,10 @@
 //! Answers queries on a snapshot: bind, plan, filter, execute, project.
 //!
-//! `plan` checks a query against the schema and says what to do; `filter` binds and evaluates
-//! filters; `exec` deals the rows out to the CPU pool and merges; `project` makes rows of values.
+//! `plan` checks a query against the schema and says what to do, `explain` says it in words; `filter`
+//! binds and evaluates filters, `score` ranking expressions, `nearest` query vectors; `exec` deals the rows out to the CPU pool and
+//! merges; `aggregate` counts instead of finding; `per` leaves out rows that agree with too many others;
+//! `project` makes rows of values, and `compute` adds what was asked about each of them, passages that
+//! `highlight` finds among it; `fuse` makes one answer of several.
 //! Everything works on a snapshot in memory: no requests.
 //!
 //! # What stays true
@@ -10,11 +13,20 @@
 //!   statistics of scores alone still count deleted rows until a merge.
 //! - Every order is total: ties are broken by id, ascending.
 
+mod aggregate;
+mod compute;
 mod exec;
+mod explain;
 pub mod filter;
+mod fuse;
+pub mod highlight;
+mod key;
+pub mod nearest;
 mod order;
+mod per;
 pub mod plan;
 mod project;
+pub mod score;
 mod top;
 mod values;
 
@@ -22,6 +34,8 @@ mod values;
 mod tests;
 
 pub use exec::execute;
+pub use explain::explain;
+pub use fuse::fuse;
 pub use project::value_at;
 
 use std::ops::Range;
@@ -63,7 +77,7 @@ pub struct Fragment {
 /// Where a passage and its matches are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FragmentOffsets {
-    /// In the attribute.
+    /// In the attribute; of an array, in the element.
     pub fragment: Range<u64>,
     /// In the passage.
     pub matches: Vec<Range<u64>>,
@@ -99,7 +113,7 @@ pub struct Group {
 /// The value of one aggregate.
 #[derive(Clone, Debug, PartialEq)]
 pub enum AggregateValue {
-    /// Null when there was nothing to compute it of.
+    /// Null for a minimum, a maximum or a mean of no values, and for a sum beyond the range of floats.
     Value(Value),
     /// The most frequent values with their counts, most frequent first.
     Top(Vec<(Value, u64)>),
@@ -111,6 +125,25 @@ impl QueryResult {
         match self {
             QueryResult::Rows(rows) => rows,
             QueryResult::Aggregations(_) | QueryResult::Groups(_) => &[],
+        }
+    }
+
+    /// The same, taken out.
+    pub fn into_rows(self) -> Vec<ResultRow> {
+        match self {
+            QueryResult::Rows(rows) => rows,
+            QueryResult::Aggregations(_) | QueryResult::Groups(_) => Vec::new(),
+        }
+    }
+}
+
+impl QueryResult {
+    /// How many rows or groups there are.
+    pub fn size(&self) -> usize {
+        match self {
+            QueryResult::Rows(rows) => rows.len(),
+            QueryResult::Aggregations(_) => 1,
+            QueryResult::Groups(groups) => groups.len(),
         }
     }
 }

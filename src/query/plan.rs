@@ -2,38 +2,46 @@
 
 use std::sync::Arc;
 
+use super::aggregate::{self, BoundAggregation};
+use super::compute;
 use super::filter::{self, BoundFilter};
-use crate::index::text::{QueryTerm, query_terms};
-use crate::index::vector::PreparedQuery;
-use crate::model::query::{Projection, Score, TextQuery, VectorQuery};
-use crate::model::{
-    AttrId, AttrType, Attribute, Direction, FullTextConfig, Invalid, Limits, Metric, Query, RankBy, Schema,
-};
+use super::nearest::{self, BoundVectors};
+use super::per::{self, BoundPer};
+use super::score::{self, BoundScore, BoundText};
+use crate::model::query::Projection;
+use crate::model::{AttrId, AttrType, Attribute, Direction, Invalid, Limits, Query, RankBy, Schema};
 
 /// What is done for one query.
 pub struct Plan {
     pub filter: Option<BoundFilter>,
     pub action: Action,
-    /// How many rows at most.
-    pub limit: usize,
+    /// How many rows of the order are needed: those of the answer and those that `offset` skips.
+    pub wanted: usize,
+    /// How many of them are skipped.
+    pub offset: usize,
+    /// At most so many of them may agree in some attributes.
+    pub per: Option<BoundPer>,
     /// The attributes of a result row, by name.
     pub projection: Vec<Projected>,
+    /// What is computed for a result row, by name.
+    pub compute: Vec<(Arc<str>, compute::Bound)>,
 }
 
 /// How rows are found and ordered.
 pub enum Action {
     /// Every eligible vector is measured.
-    ExactNearest { attribute: AttrId, query: PreparedQuery },
-    /// Rows that contain a term, by score over all parts' statistics.
-    TextTopK {
-        attribute: AttrId,
-        config: FullTextConfig,
-        terms: Vec<QueryTerm>,
-    },
+    ExactNearest { vectors: BoundVectors },
+    /// Rows that contain a term, by score over all parts' statistics: what `ScoreTopK` does for a
+    /// lone BM25 clause, by walking postings instead of rows.
+    TextTopK { text: BoundText },
+    /// Every eligible row is scored.
+    ScoreTopK { score: BoundScore },
     /// Every eligible row, the first by these keys, then by id.
     OrderedScan { keys: Vec<OrderKey> },
     /// Every eligible row, the first by id.
     Lookup { direction: Direction },
+    /// Every eligible row is counted; none is in the answer.
+    Aggregate(Arc<BoundAggregation>),
 }
 
 /// One attribute that rows are ordered by.
@@ -64,10 +72,23 @@ pub struct Projected {
 ///
 /// The sentence for the client.
 pub fn plan(query: &Query, schema: &Schema, limits: &Limits) -> Result<Plan, Invalid> {
-    if query.limit > limits.rows_max {
+    if query.limit > limits.rows_max && query.aggregation.is_none() {
         return Err(Invalid::new(format!("limit must be at most {}", limits.rows_max)));
     }
+    let wanted = match query.limit {
+        0 => 0,
+        limit => query.offset.saturating_add(limit),
+    };
+    if wanted > limits.ranked_rows_max {
+        return Err(Invalid::new(format!(
+            "offset and limit together must be at most {}",
+            limits.ranked_rows_max
+        )));
+    }
     let action = match &query.rank_by {
+        _ if let Some(asked) = &query.aggregation => {
+            Action::Aggregate(Arc::new(aggregate::bind(asked, query.limit, schema, limits)?))
+        }
         None => Action::Lookup {
             direction: Direction::Asc,
         },
@@ -79,106 +100,37 @@ pub fn plan(query: &Query, schema: &Schema, limits: &Limits) -> Result<Plan, Inv
             if *exact && query.filter.is_none() {
                 return Err(Invalid::new("kNN needs filters; use ANN to search all rows"));
             }
-            nearest(attribute, of, *exact, query.distance_metric, schema)?
+            let vectors = nearest::bind(attribute, of, !*exact, query.distance_metric, schema, limits);
+            Action::ExactNearest {
+                vectors: vectors.map_err(in_rank_by)?,
+            }
         }
-        Some(RankBy::Score(Score::Text {
-            attribute,
-            query,
-            last_as_prefix: false,
-        })) => text(attribute, query, schema, limits)?,
-        Some(RankBy::Score(_)) => {
-            return Err(Invalid::new(
-                "this rank_by expression is not supported by this server yet",
-            ));
+        Some(RankBy::Score(of)) => {
+            let score = score::bind(of, schema, limits).map_err(in_rank_by)?;
+            match score.as_text() {
+                Some(text) => Action::TextTopK { text: text.clone() },
+                None => Action::ScoreTopK { score },
+            }
         }
         Some(RankBy::Order(keys)) => order(keys, schema, limits)?,
     };
+    let projection = project(&query.include, schema)?;
     Ok(Plan {
+        compute: compute::bind(query, schema, limits, &projection)?,
         filter: query.filter.as_ref().map(|f| filter::bind(f, schema)).transpose()?,
         action,
-        limit: query.limit,
-        projection: project(&query.include, schema)?,
+        wanted,
+        offset: query.offset,
+        per: query.per.as_ref().map(|p| per::bind(p, schema, limits)).transpose()?,
+        projection,
     })
 }
 
-fn ranked<'a>(name: &str, schema: &'a Schema) -> Result<&'a Attribute, Invalid> {
-    schema
-        .require(name)
-        .map_err(|e| Invalid::new(format!("invalid rank_by: {e}")))
-}
-
-fn nearest(
-    name: &str,
-    query: &VectorQuery,
-    exact: bool,
-    metric: Option<Metric>,
-    schema: &Schema,
-) -> Result<Action, Invalid> {
-    let VectorQuery::One(vector) = query else {
-        return Err(Invalid::new(
-            "a query of several vectors is not supported by this server yet",
-        ));
-    };
-    let attribute = ranked(name, schema)?;
-    let AttrType::Vector { dims, .. } = attribute.ty else {
-        return Err(Invalid::new(format!(
-            "invalid rank_by: {name:?} is {}, and nearest neighbours need a vector attribute such as [768]f32",
-            attribute.ty
-        )));
-    };
-    if attribute.ann.is_none() && !exact {
-        return Err(Invalid::new(format!(
-            "invalid rank_by: {name:?} has no ANN index; set \"ann\" for it in the schema, or use kNN with filters"
-        )));
+fn in_rank_by(error: Invalid) -> Invalid {
+    Invalid {
+        message: format!("invalid rank_by: {}", error.message),
+        ..error
     }
-    if vector.len() != dims as usize {
-        return Err(Invalid::new(format!(
-            "invalid rank_by: the query vector has {} dimensions, and {name:?} has {dims}",
-            vector.len()
-        )));
-    }
-    if vector.iter().any(|x| !x.is_finite()) {
-        return Err(Invalid::new(
-            "invalid rank_by: the query vector has an element beyond the range of f32",
-        ));
-    }
-    let metric = metric.or(attribute.ann).or(attribute.metric).ok_or_else(|| {
-        Invalid::new(format!(
-            "distance_metric is required, because {name:?} has none: cosine_distance or euclidean_squared"
-        ))
-    })?;
-    Ok(Action::ExactNearest {
-        attribute: attribute.id,
-        query: PreparedQuery::new(metric, vector),
-    })
-}
-
-fn text(name: &str, query: &TextQuery, schema: &Schema, limits: &Limits) -> Result<Action, Invalid> {
-    let attribute = ranked(name, schema)?;
-    let Some(config) = attribute.full_text else {
-        let how = match attribute.ty.can_be_searched() {
-            true => "; set \"full_text_search\": true for it in the schema",
-            false => ", which only string and []string attributes can have",
-        };
-        return Err(Invalid::new(format!(
-            "invalid rank_by: BM25 needs an attribute with full-text search, and {name:?} has none{how}"
-        )));
-    };
-    let chars: usize = match query {
-        TextQuery::Text(text) => text.chars().count(),
-        TextQuery::Tokens(tokens) => tokens.iter().map(|t| t.chars().count()).sum(),
-    };
-    if chars > limits.text_query_chars_max {
-        return Err(Invalid::new(format!(
-            "invalid rank_by: a full-text query can have at most {} characters",
-            limits.text_query_chars_max
-        )));
-    }
-    Ok(Action::TextTopK {
-        attribute: attribute.id,
-        config,
-        terms: query_terms(&config, name, query)?,
-    })
 }
 
 fn order(keys: &[(String, Direction)], schema: &Schema, limits: &Limits) -> Result<Action, Invalid> {
@@ -209,7 +161,7 @@ fn order_key(name: &str, direction: Direction, schema: &Schema) -> Result<OrderK
     let target = match name {
         "id" => OrderTarget::Id,
         _ => {
-            let attribute = ranked(name, schema)?;
+            let attribute = schema.require(name).map_err(in_rank_by)?;
             if !matches!(attribute.ty, AttrType::Scalar(_)) {
                 return Err(Invalid::new(format!(
                     "invalid rank_by: rows cannot be ordered by {name:?}, which is {}; arrays and vectors have no order",

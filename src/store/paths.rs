@@ -5,6 +5,7 @@
 //! cat/<org>/<ns>/<R(genesis)>           listing marker, one per incarnation
 //! ns/<h2>/<org>/<ns>/wal/<R(seq)>       log entries: the commit point of writes
 //! ns/<h2>/<org>/<ns>/blob/<ulid>        large payloads that one entry names
+//! ns/<h2>/<org>/<ns>/ops/<ulid>/<part>  state of a copy by token: start, beat-<n>, done
 //! probe/<run>/…                         the conformance probe's, removed by it
 //! ```
 //!
@@ -92,6 +93,44 @@ pub fn blob_prefix(ns: &NsKey) -> Path {
 /// One staged payload.
 pub fn blob(ns: &NsKey, id: Ulid) -> Path {
     Path::from(format!("{}/blob/{}", ns.directory(), lower(id)))
+}
+
+/// One object of the state of an operation, in the order in which they come to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum OperationPart {
+    Start,
+    /// The n-th sign that it is worked on.
+    Beat(u32),
+    Done,
+}
+
+/// All objects of an operation.
+pub fn operation_prefix(ns: &NsKey, token: Ulid) -> Path {
+    Path::from(format!("{}/ops/{}", ns.directory(), lower(token)))
+}
+
+/// One object of an operation.
+pub fn operation(ns: &NsKey, token: Ulid, part: OperationPart) -> Path {
+    let name = match part {
+        OperationPart::Start => "start".to_owned(),
+        OperationPart::Beat(n) => format!("beat-{n:08x}"),
+        OperationPart::Done => "done".to_owned(),
+    };
+    Path::from(format!("{}/{name}", operation_prefix(ns, token)))
+}
+
+/// Which object a key found under [`operation_prefix`] is; `None` for a foreign one.
+pub fn parse_operation_part(key: &Path) -> Option<OperationPart> {
+    match key.as_ref().rsplit('/').next()? {
+        "start" => Some(OperationPart::Start),
+        "done" => Some(OperationPart::Done),
+        other => {
+            let digits = other.strip_prefix("beat-")?;
+            let canonical = digits.len() == 8 && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+            let n = canonical.then(|| u32::from_str_radix(digits, 16).ok()).flatten()?;
+            Some(OperationPart::Beat(n))
+        }
+    }
 }
 
 /// All listing markers of an organization.
@@ -200,6 +239,31 @@ mod tests {
         let entry = wal_entry(&ns("a"), Seq(0x2a));
         assert!(entry.as_ref().ends_with("/default/n=a/wal/ffffffffffffffd5"), "{entry}");
         assert_eq!(encode_name(&"A".repeat(128)).len(), 163);
+    }
+
+    #[test]
+    fn the_objects_of_an_operation_are_told_apart() {
+        let token = Ulid::from_parts(1, 2);
+        for part in [
+            OperationPart::Start,
+            OperationPart::Beat(0),
+            OperationPart::Beat(u32::MAX),
+            OperationPart::Done,
+        ] {
+            let key = operation(&ns("a"), token, part);
+            assert_eq!(parse_operation_part(&key), Some(part), "{key}");
+            assert!(key.as_ref().starts_with(operation_prefix(&ns("a"), token).as_ref()));
+            assert_eq!(key.as_ref(), key.as_ref().to_ascii_lowercase());
+        }
+        for foreign in [
+            "x/ops/y/beat-1",
+            "x/ops/y/beat-0000000G",
+            "x/ops/y/ended",
+            "x/ops/y/beat-+0000001",
+        ] {
+            assert_eq!(parse_operation_part(&Path::from(foreign)), None, "{foreign}");
+        }
+        assert!(OperationPart::Start < OperationPart::Beat(0) && OperationPart::Beat(9) < OperationPart::Beat(10));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::gather::{Place, gather, gather_ids};
+use super::gather::{Place, gather, gather_used};
 use super::merge::tidy;
 use super::{Chunk, Part, find};
 use crate::base::Bitset;
@@ -260,20 +260,4 @@ impl<'a> Pending<'a> {
         let used = places.iter().any(Option::is_some);
         used.then(|| gather(attribute.ty, &columns, &places))
     }
-}
-
-fn gather_used(columns: &[&IdColumn], places: &[(usize, usize)]) -> IdColumn {
-    let mut used = Vec::new();
-    let mut slot = vec![None; columns.len()];
-    let places: Vec<_> = places
-        .iter()
-        .map(|(column, row)| {
-            let slot = *slot[*column].get_or_insert_with(|| {
-                used.push(columns[*column]);
-                used.len() - 1
-            });
-            (slot, *row)
-        })
-        .collect();
-    gather_ids(&used, &places)
 }

@@ -5,7 +5,7 @@ use arrow::buffer::{MutableBuffer, NullBuffer};
 use arrow::compute::interleave;
 
 use crate::model::batch::arrow_type;
-use crate::model::{AttrType, Column, IdColumn, VectorColumn};
+use crate::model::{AttrType, Column, IdColumn, IdKind, VectorColumn};
 
 /// Where the value of one new row comes from: a column of the list given to [`gather`], and a row
 /// in it; or nowhere, which is null.
@@ -36,11 +36,36 @@ pub fn gather(ty: AttrType, sources: &[&Column], places: &[Place]) -> Column {
 /// Builds an id column whose row `i` is the id at `places[i]`.
 ///
 /// All sources hold ids of one kind, and there is at least one.
-pub fn gather_ids(sources: &[&IdColumn], places: &[(usize, usize)]) -> IdColumn {
+pub(super) fn gather_ids(sources: &[&IdColumn], places: &[(usize, usize)]) -> IdColumn {
     let arrays: Vec<ArrayRef> = sources.iter().map(|c| c.to_array()).collect();
     let arrays: Vec<&dyn Array> = arrays.iter().map(|a| a.as_ref()).collect();
     let joined = interleave(&arrays, places).expect("the ids of a namespace are all of one kind");
     IdColumn::from_array(&joined).expect("ids joined are of the same type")
+}
+
+/// The same from the columns that places name; only those have to be of one kind.
+pub(super) fn gather_used(columns: &[&IdColumn], places: &[(usize, usize)]) -> IdColumn {
+    let mut used = Vec::new();
+    let mut slot = vec![None; columns.len()];
+    let places: Vec<_> = places
+        .iter()
+        .map(|(column, row)| {
+            let slot = *slot[*column].get_or_insert_with(|| {
+                used.push(columns[*column]);
+                used.len() - 1
+            });
+            (slot, *row)
+        })
+        .collect();
+    gather_ids(&used, &places)
+}
+
+/// The ids at `places`, which may be none: then the column is of `kind`.
+pub fn take_ids(columns: &[&IdColumn], places: &[(usize, usize)], kind: Option<IdKind>) -> IdColumn {
+    match places.is_empty() {
+        true => IdColumn::from_ids(kind.unwrap_or(IdKind::UInt), std::iter::empty()),
+        false => gather_used(columns, places),
+    }
 }
 
 fn expect_vectors(column: &Column) -> &VectorColumn {

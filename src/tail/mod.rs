@@ -13,7 +13,8 @@
 //!
 //! # Who touches it
 //!
-//! `snapshot` applies entries; `query` reads; `namespace` keeps the newest snapshot.
+//! `snapshot` applies entries; `query` reads; `namespace` keeps the newest snapshot, and copies its rows
+//! to other namespaces.
 //!
 //! # Cost
 //!
@@ -22,11 +23,14 @@
 
 mod apply;
 mod chunk;
+mod export;
 mod gather;
 mod merge;
 
 pub use apply::{Applied, apply};
 pub use chunk::Chunk;
+pub use export::{live_batch, live_batch_bytes};
+pub use gather::{gather, take_ids};
 
 use std::sync::Arc;
 

@@ -34,6 +34,8 @@ fn attribute(id: AttrId, name: &str, ty: AttrType) -> Attribute {
         metric: None,
         late_interaction: false,
         sparse_knn: false,
+        embed: None,
+        nullable: false,
     }
 }
 
@@ -111,10 +113,9 @@ fn patch_numbers(rows: &[(u64, Option<i64>)]) -> Operation {
 
 fn request(schema: SchemaChange, operations: Vec<Operation>) -> RequestEffects {
     RequestEffects {
-        request: 0,
         schema,
         operations,
-        staged: vec![],
+        ..RequestEffects::default()
     }
 }
 

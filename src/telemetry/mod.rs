@@ -13,6 +13,8 @@ pub const STORE_REQUESTS: &str = "shoal_store_requests_total";
 pub const STORE_BYTES: &str = "shoal_store_bytes_total";
 /// Log slots lost to another writer.
 pub const COMMIT_CONFLICTS: &str = "shoal_commit_conflicts_total";
+/// Requests to models, by `model` and `outcome`.
+pub const MODEL_REQUESTS: &str = "shoal_model_requests_total";
 /// Memory in use, by `share`: request bodies and tails.
 pub const MEMORY_BYTES: &str = "shoal_memory_used_bytes";
 /// HTTP requests answered, by `route` (its template), `method` and `status`.
@@ -49,6 +51,7 @@ pub fn start_metrics() -> Result<PrometheusHandle, BuildError> {
         .set_buckets_for_metric(Matcher::Full(HTTP_SECONDS.to_owned()), &SECONDS_BUCKETS)?
         .install_recorder()?;
     metrics::describe_counter!(COMMIT_CONFLICTS, "Log slots lost to another writer");
+    metrics::describe_counter!(MODEL_REQUESTS, "Requests to embedding and rerank models");
     metrics::describe_counter!(HTTP_REQUESTS, "HTTP requests answered");
     metrics::describe_histogram!(HTTP_SECONDS, "Seconds from a request's headers to its answer's");
     Ok(handle)

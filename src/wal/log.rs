@@ -233,7 +233,6 @@ mod tests {
     use super::*;
     use crate::base::{Rng, SystemClock};
     use crate::config::StoreConfig;
-    use crate::model::schema::SchemaChange;
     use crate::model::{Id, IdColumn, IdKind, NamespaceName, OrgId};
     use crate::wal::{Operation, RequestEffects, encode, stage};
 
@@ -249,9 +248,9 @@ mod tests {
             hlc_ms: 5,
             kind: EntryKind::Data(vec![RequestEffects {
                 request: 6,
-                schema: SchemaChange::default(),
                 operations: vec![delete(0..2)],
                 staged,
+                ..RequestEffects::default()
             }]),
         }
     }

@@ -34,10 +34,11 @@ use uuid::Uuid;
 
 pub use format::{DecodeError, decode, encode};
 pub use log::{Append, Log, LogError, Logged};
-pub use stage::{BLOB_BYTES_TARGET, StagedBlob, operation_bytes, stage};
+pub use stage::{BLOB_BYTES_TARGET, StagedBlob, Stager, operation_bytes, stage};
 
 use crate::model::schema::SchemaChange;
-use crate::model::{IdColumn, RowBatch, Seq};
+use crate::model::write::Counts;
+use crate::model::{IdColumn, RowBatch, Seq, SettingsChange};
 
 /// xxh3-128 over a whole entry but its trailer; 0 before the first entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -84,9 +85,12 @@ pub enum EntryKind {
 }
 
 /// What one request did: all of it or none.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct RequestEffects {
+    /// Random, or made of the client's idempotency key.
     pub request: u128,
+    /// What to answer when the client sends the request again; only with an idempotency key.
+    pub reply: Option<Reply>,
     /// Applied before the operations.
     pub schema: SchemaChange,
     /// Applied in order.
@@ -94,6 +98,24 @@ pub struct RequestEffects {
     /// More operations, uploaded before the entry was written; applied in order after
     /// `operations`. [`Log::load`] turns them into operations.
     pub staged: Vec<BlobRef>,
+    /// Applied together with the rest.
+    pub settings: SettingsChange,
+}
+
+impl RequestEffects {
+    /// Whether it changes settings and nothing else.
+    pub fn is_settings_only(&self) -> bool {
+        let writes = !self.schema.is_empty() || !self.operations.is_empty() || !self.staged.is_empty();
+        !self.settings.is_empty() && !writes
+    }
+}
+
+/// What a request with an idempotency key was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// Tells whether it is the same request: a digest of its body.
+    pub body: u128,
+    pub counts: Counts,
 }
 
 /// Effects, never predicates.

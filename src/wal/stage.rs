@@ -30,31 +30,52 @@ pub fn stage(operations: &[Operation]) -> Vec<StagedBlob> {
 }
 
 pub(super) fn stage_into(operations: &[Operation], target_bytes: usize) -> Vec<StagedBlob> {
-    let mut blobs = Vec::new();
-    let mut batch: Vec<Operation> = Vec::new();
-    let mut batch_bytes = 0;
-    // Pieces still to be placed, the next one last.
-    let mut pieces: Vec<Operation> = operations.iter().rev().filter(|op| op.rows() > 0).cloned().collect();
-    while let Some(piece) = pieces.pop() {
-        let bytes = operation_bytes(&piece);
-        if bytes > target_bytes && piece.rows() > 1 {
-            let half = piece.rows() / 2;
-            pieces.push(slice(&piece, half, piece.rows() - half));
-            pieces.push(slice(&piece, 0, half));
-            continue;
+    let mut stager = Stager::new(operations);
+    stager.target_bytes = target_bytes;
+    stager.collect()
+}
+
+/// Makes the blobs of [`stage`] one at a time, so that not all have to be in memory at once. Each
+/// step encodes about [`BLOB_BYTES_TARGET`] bytes: belongs on the CPU pool.
+pub struct Stager {
+    /// Still to be placed, the next one last.
+    pieces: Vec<Operation>,
+    target_bytes: usize,
+}
+
+impl Stager {
+    /// Takes a request's operations, of which it shares the columns.
+    pub fn new(operations: &[Operation]) -> Self {
+        Self {
+            pieces: operations.iter().rev().filter(|op| op.rows() > 0).cloned().collect(),
+            target_bytes: BLOB_BYTES_TARGET,
         }
-        if batch_bytes + bytes > target_bytes && !batch.is_empty() {
-            blobs.push(seal(&batch));
-            batch.clear();
-            batch_bytes = 0;
+    }
+}
+
+impl Iterator for Stager {
+    type Item = StagedBlob;
+
+    fn next(&mut self) -> Option<StagedBlob> {
+        let mut batch: Vec<Operation> = Vec::new();
+        let mut batch_bytes = 0;
+        while let Some(piece) = self.pieces.pop() {
+            let bytes = operation_bytes(&piece);
+            if bytes > self.target_bytes && piece.rows() > 1 {
+                let half = piece.rows() / 2;
+                self.pieces.push(slice(&piece, half, piece.rows() - half));
+                self.pieces.push(slice(&piece, 0, half));
+                continue;
+            }
+            if batch_bytes + bytes > self.target_bytes && !batch.is_empty() {
+                self.pieces.push(piece);
+                break;
+            }
+            batch_bytes += bytes;
+            batch.push(piece);
         }
-        batch_bytes += bytes;
-        batch.push(piece);
+        (!batch.is_empty()).then(|| seal(&batch))
     }
-    if !batch.is_empty() {
-        blobs.push(seal(&batch));
-    }
-    blobs
 }
 
 fn seal(operations: &[Operation]) -> StagedBlob {

@@ -15,7 +15,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod backpressure;
 mod check;
+mod conditional;
 mod crash;
 mod crash_points;
 mod history;

@@ -1,5 +1,7 @@
 //! Requests and expected answers from `tests/cases/*.json`.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -36,6 +38,9 @@ pub struct Step {
     /// A part of the error's sentence.
     #[serde(default)]
     pub error: Option<String>,
+    /// Headers of the answer with their values; `$any` stands for any.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
     /// Said for readers only: `error` holds characters that JSON escapes.
     #[serde(default, rename = "json_escaped")]
     pub _json_escaped: bool,
@@ -46,6 +51,25 @@ pub struct Step {
 pub struct Case {
     pub name: String,
     pub steps: Vec<Step>,
+}
+
+/// The names of all tables, sorted: those that must be refused, `bad_input` and `*_bad`, or the
+/// others.
+pub fn tables(bad: bool) -> Vec<String> {
+    let folder = format!("{}/tests/cases", env!("CARGO_MANIFEST_DIR"));
+    let files = std::fs::read_dir(&folder).expect("the cases are in the repository");
+    let names = files.filter_map(|file| {
+        let name = file
+            .expect("a readable folder")
+            .file_name()
+            .into_string()
+            .expect("UTF-8");
+        name.strip_suffix(".json").map(str::to_owned)
+    });
+    let is_bad = |name: &String| name == "bad_input" || name.ends_with("_bad");
+    let mut names: Vec<String> = names.filter(|name| is_bad(name) == bad).collect();
+    names.sort();
+    names
 }
 
 /// Loads `tests/cases/<name>.json`.
@@ -81,8 +105,15 @@ impl Step {
         if !allowed.contains(&answer.status) {
             return Err(format!("status should be one of {allowed:?}"));
         }
+        for (name, expected) in &self.headers {
+            let found = answer.headers.get(name).and_then(|v| v.to_str().ok());
+            if !found.is_some_and(|found| expected == "$any" || found == expected) {
+                return Err(format!("header {name} should be {expected:?}, is {found:?}"));
+            }
+        }
         let json = answer.json();
-        if answer.status >= 400 {
+        // Answers to HEAD have no body.
+        if answer.status >= 400 && !self.request.starts_with("HEAD ") {
             let shape = json["status"] == "error"
                 && json["error"].is_string()
                 && json.as_object().is_some_and(|o| o.len() == 2);

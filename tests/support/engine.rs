@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use object_store::ObjectStore;
 use serde_json::Value as Json;
-use shoal::base::{CpuPool, Ledger, MemoryShare, Rng, Runtime, TokioClock, TokioSpawner};
+use shoal::base::{CpuPool, Ledger, MemoryShare, Rng, Runtime, Spawner, TokioClock, TokioSpawner};
 use shoal::config::StoreConfig;
 use shoal::error::Result;
 use shoal::model::query::{Projection, Read};
@@ -27,10 +27,15 @@ impl Node {
     }
 
     pub fn with(store: Arc<dyn ObjectStore>, seed: u64, options: EngineOptions) -> Self {
+        Self::spawning(store, seed, options, Arc::new(TokioSpawner::default()))
+    }
+
+    /// With tasks that `spawner` runs.
+    pub fn spawning(store: Arc<dyn ObjectStore>, seed: u64, options: EngineOptions, spawner: Arc<dyn Spawner>) -> Self {
         let runtime = Runtime {
             clock: Arc::new(TokioClock::new(Duration::from_secs(1_700_000_000))),
             rng: Rng::seeded(seed),
-            spawner: Arc::new(TokioSpawner::default()),
+            spawner,
             cpu: CpuPool::inline(),
             memory: Ledger::new(1 << 30, 1 << 30),
         };

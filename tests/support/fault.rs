@@ -116,6 +116,11 @@ impl FaultStore {
     }
 
     /// No new faults; effects that are on their way still arrive.
+    /// From now on these faults happen.
+    pub fn set_rates(&self, rates: FaultRates) {
+        self.state().rates = rates;
+    }
+
     pub fn heal(&self) {
         let mut state = self.state();
         state.rates = FaultRates::healthy();

@@ -3,23 +3,30 @@
 //! What is not JSON is 400, JSON of another shape is 422 in the words of serde (clients' tests
 //! match them), and everything else that is wrong is 400.
 
-mod object;
+mod aggregate;
+mod compute;
+mod limit;
+pub(super) mod object;
 mod rank;
+mod rerank;
 #[cfg(test)]
 mod tests;
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value as Json;
 
-use object::{Named, Object};
+use object::{Entries, Named, Object};
+use rerank::Beside;
 
-use crate::model::query::{MAX_STALENESS_DEFAULT, Projection, Read};
-use crate::model::{self, Invalid, Limits, Metric, Query};
+use crate::model::filter::References;
+use crate::model::query::{MAX_STALENESS_DEFAULT, Projection, Read, Rerank};
+use crate::model::{self, Filter, Invalid, Limits, Metric, Query};
 
 /// How vectors are written in the answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum VectorEncoding {
     #[default]
@@ -36,26 +43,30 @@ pub struct Request {
     pub encoding: VectorEncoding,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum Level {
     Strong,
     Eventual,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Consistency {
     level: Option<Level>,
     max_staleness_seconds: Option<u64>,
 }
 
-#[derive(Deserialize)]
+/// One query, or several in `queries`.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Root {
+pub(super) struct Root {
     queries: Option<Vec<Object<Single>>>,
     consistency: Option<Object<Consistency>>,
     vector_encoding: Option<VectorEncoding>,
+    /// Accepted; without effect as long as queries are answered from memory.
+    #[serde(rename = "disable_cache")]
+    _disable_cache: Option<bool>,
     // Written out rather than flattened: flattening loses `deny_unknown_fields`.
     rank_by: Option<Json>,
     top_k: Option<u64>,
@@ -65,14 +76,15 @@ struct Root {
     include_attributes: Option<Json>,
     exclude_attributes: Option<Vec<String>>,
     distance_metric: Option<String>,
-    aggregate_by: Option<Json>,
+    aggregate_by: Option<Entries>,
     group_by: Option<Json>,
     compute_attributes: Option<Json>,
     rerank_by: Option<Json>,
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Query")]
 struct Single {
     rank_by: Option<Json>,
     top_k: Option<u64>,
@@ -82,10 +94,13 @@ struct Single {
     include_attributes: Option<Json>,
     exclude_attributes: Option<Vec<String>>,
     distance_metric: Option<String>,
-    aggregate_by: Option<Json>,
+    aggregate_by: Option<Entries>,
     group_by: Option<Json>,
     compute_attributes: Option<Json>,
     rerank_by: Option<Json>,
+    /// As in [`Root`].
+    #[serde(rename = "disable_cache")]
+    _disable_cache: Option<bool>,
 }
 
 // Part of the API: clients' tests match `expected struct Consistency`.
@@ -109,17 +124,14 @@ pub fn parse(body: &[u8], limits: &Limits) -> Result<Request, Invalid> {
     let queries = root.queries.take();
     let single = root.into_single();
     let multi = queries.is_some();
-    let queries = match queries {
-        None => vec![query(single, limits)?],
-        Some(queries) => {
-            nothing_besides_queries(&single)?;
-            subqueries(queries, limits)?
-        }
+    let (queries, rerank) = match queries {
+        None => one(single, limits)?,
+        Some(queries) => several(queries, single, limits)?,
     };
     Ok(Request {
         read: Read {
             queries,
-            rerank: None,
+            rerank,
             consistency,
         },
         multi,
@@ -127,7 +139,7 @@ pub fn parse(body: &[u8], limits: &Limits) -> Result<Request, Invalid> {
     })
 }
 
-fn not_a_query(error: &serde_json::Error) -> Invalid {
+pub(super) fn not_a_query(error: &serde_json::Error) -> Invalid {
     match error.classify() {
         serde_json::error::Category::Data => {
             Invalid::shape(format!("the query does not have the documented shape: {error}"))
@@ -151,8 +163,35 @@ impl Root {
             group_by: self.group_by,
             compute_attributes: self.compute_attributes,
             rerank_by: self.rerank_by,
+            _disable_cache: None,
         }
     }
+}
+
+fn one(mut single: Single, limits: &Limits) -> Result<(Vec<Query>, Option<Rerank>), Invalid> {
+    let rerank_by = single.rerank_by.take();
+    let query = query(single, limits)?;
+    let rerank = rerank_by.map(|json| rerank::of_one(json, &query, limits)).transpose()?;
+    Ok((vec![query], rerank))
+}
+
+/// * `root` — what stands beside the queries
+fn several(
+    queries: Vec<Object<Single>>,
+    root: Single,
+    limits: &Limits,
+) -> Result<(Vec<Query>, Option<Rerank>), Invalid> {
+    nothing_besides_queries(&root)?;
+    let queries = subqueries(queries, limits)?;
+    let beside = Beside {
+        top_k: root.top_k,
+        limit: root.limit,
+        offset: root.offset,
+    };
+    let rerank = root
+        .rerank_by
+        .map(|json| rerank::of_many(json, &queries, beside, limits));
+    Ok((queries, rerank.transpose()?))
 }
 
 fn consistency(given: Option<Consistency>) -> Result<model::Consistency, Invalid> {
@@ -175,16 +214,26 @@ fn consistency(given: Option<Consistency>) -> Result<model::Consistency, Invalid
 }
 
 fn nothing_besides_queries(single: &Single) -> Result<(), Invalid> {
-    unsupported(single)?;
-    let given = [
-        ("rank_by", single.rank_by.is_some()),
+    let reranked = single.rerank_by.is_some();
+    let ordering = [
         ("top_k", single.top_k.is_some()),
         ("limit", single.limit.is_some()),
         ("offset", single.offset.is_some()),
+    ];
+    if let Some((name, _)) = ordering.iter().find(|(_, given)| *given && !reranked) {
+        return Err(Invalid::new(format!(
+            "{name} is not allowed beside queries without rerank_by; put it into each query"
+        )));
+    }
+    let given = [
+        ("rank_by", single.rank_by.is_some()),
         ("filters", single.filters.is_some()),
         ("include_attributes", single.include_attributes.is_some()),
         ("exclude_attributes", single.exclude_attributes.is_some()),
         ("distance_metric", single.distance_metric.is_some()),
+        ("aggregate_by", single.aggregate_by.is_some()),
+        ("group_by", single.group_by.is_some()),
+        ("compute_attributes", single.compute_attributes.is_some()),
     ];
     match given.iter().find(|(_, given)| *given) {
         None => Ok(()),
@@ -211,10 +260,23 @@ fn subqueries(queries: Vec<Object<Single>>, limits: &Limits) -> Result<Vec<Query
     queries.into_iter().enumerate().map(place).collect()
 }
 
+fn filter(given: Option<Json>, limits: &Limits) -> Result<Option<Filter>, Invalid> {
+    given
+        .map(|json| model::filter::parse(json, References::Forbidden, limits))
+        .transpose()
+}
+
 fn query(single: Single, limits: &Limits) -> Result<Query, Invalid> {
-    unsupported(&single)?;
-    let limit = limit(single.top_k, single.limit, limits)?;
-    let filter = single.filters.map(model::filter::parse).transpose()?;
+    if single.rerank_by.is_some() {
+        return Err(Invalid::new("rerank_by is not allowed in queries; put it beside them"));
+    }
+    if single.aggregate_by.is_some() || single.group_by.is_some() {
+        return aggregate::query(single, limits);
+    }
+    let limit = limit::parse(single.top_k, single.limit, limits.rows_max)?;
+    let limit = limit.ok_or_else(|| Invalid::new("limit is required"))?;
+    let offset = limit::offset(single.offset, limit.total, limits)?;
+    let filter = filter(single.filters, limits)?;
     let rank_by = single.rank_by.map(|r| rank::parse(r, limits)).transpose()?;
     if matches!(&rank_by, Some(model::RankBy::Nearest { exact: true, .. })) && filter.is_none() {
         return Err(Invalid::new("rank_by kNN requires filters; use ANN to search all rows"));
@@ -222,70 +284,25 @@ fn query(single: Single, limits: &Limits) -> Result<Query, Invalid> {
     if rank_by.is_none() && filter.is_none() {
         return Err(Invalid::new("rank_by is required in a query without filters"));
     }
+    if rank_by.is_none() && offset > 0 {
+        return Err(Invalid::new(
+            "offset needs rank_by, the order in which rows are skipped",
+        ));
+    }
     Ok(Query {
         rank_by,
-        limit,
+        limit: limit.total,
+        per: limit.per,
+        offset,
         filter,
         include: projection(single.include_attributes, single.exclude_attributes)?,
+        compute: match single.compute_attributes {
+            Some(computed) => compute::parse(computed, limits)?,
+            None => Vec::new(),
+        },
         distance_metric: single.distance_metric.as_deref().map(metric).transpose()?,
         ..Query::default()
     })
-}
-
-fn unsupported(single: &Single) -> Result<(), Invalid> {
-    let given = [
-        ("aggregate_by", single.aggregate_by.is_some()),
-        ("group_by", single.group_by.is_some()),
-        ("compute_attributes", single.compute_attributes.is_some()),
-        ("rerank_by", single.rerank_by.is_some()),
-        ("offset", single.offset.is_some_and(|n| n > 0)),
-    ];
-    match given.iter().find(|(_, given)| *given) {
-        None => Ok(()),
-        Some((name, _)) => Err(not_yet(name)),
-    }
-}
-
-/// A 400 for a documented feature that this server does not have.
-fn not_yet(what: &str) -> Invalid {
-    Invalid::new(format!("{what} is not supported by this server yet"))
-}
-
-fn limit(top_k: Option<u64>, limit: Option<Json>, limits: &Limits) -> Result<usize, Invalid> {
-    let limit = limit.map(total).transpose()?;
-    let rows = match (top_k, limit) {
-        (None, None) => return Err(Invalid::new("limit is required")),
-        (Some(a), Some(b)) if a != b => {
-            return Err(Invalid::new(format!(
-                "top_k and limit are the same setting, but top_k is {a} and limit is {b}"
-            )));
-        }
-        (Some(rows), _) | (None, Some(rows)) => rows,
-    };
-    match usize::try_from(rows) {
-        Ok(rows) if rows <= limits.rows_max => Ok(rows),
-        _ => Err(Invalid::new(format!(
-            "limit must be at most {}, got {rows}",
-            limits.rows_max
-        ))),
-    }
-}
-
-fn total(limit: Json) -> Result<u64, Invalid> {
-    let wrong = || Invalid::shape("limit must be an integer of at least 0, or an object with the key total");
-    let mut object = match limit {
-        Json::Object(object) => object,
-        number => return number.as_u64().ok_or_else(wrong),
-    };
-    if object.get("per").is_some_and(|per| !per.is_null()) {
-        return Err(not_yet("limit.per"));
-    }
-    object.remove("per");
-    let total = object.remove("total").and_then(|t| t.as_u64()).ok_or_else(wrong)?;
-    match object.keys().next() {
-        None => Ok(total),
-        Some(key) => Err(Invalid::shape(format!("unknown key {key:?} in limit, expected total"))),
-    }
 }
 
 fn projection(include: Option<Json>, exclude: Option<Vec<String>>) -> Result<Projection, Invalid> {

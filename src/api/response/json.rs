@@ -1,33 +1,96 @@
-//! Rows as JSON. Numbers print as the shortest text that reads back the same; floats always with
+//! Rows, aggregates and groups as JSON. Numbers print as the shortest text that reads back the same; floats always with
 //! a decimal point or an exponent.
 
 use std::io::Write;
+use std::ops::Range;
+use std::sync::Arc;
 
 use serde::Serialize;
 
 use crate::api::query::VectorEncoding;
 use crate::model::value::Vector;
-use crate::model::{Id, Value, datetime};
-use crate::query::{QueryResult, Rank, ResultRow};
+use crate::model::{Id, IdColumn, Value, datetime};
+use crate::query::{AggregateValue, Computed, Fragment, Group, QueryResult, Rank, ResultRow};
 
-/// Writes `"rows":[…]`.
-pub fn rows(out: &mut Vec<u8>, result: &QueryResult, encoding: VectorEncoding) {
-    out.extend_from_slice(b"\"rows\":");
-    list(out, result.rows(), |out, r| row(out, r, encoding));
+/// Writes `"rows":[…]`, `"aggregations":{…}` or `"aggregation_groups":[…]`.
+pub fn result(out: &mut Vec<u8>, result: &QueryResult, encoding: VectorEncoding) {
+    match result {
+        QueryResult::Rows(rows) => {
+            out.extend_from_slice(b"\"rows\":");
+            list(out, rows, |out, r| row(out, r, encoding));
+        }
+        QueryResult::Aggregations(values) => {
+            out.extend_from_slice(b"\"aggregations\":{");
+            aggregates(out, values, true);
+            out.push(b'}');
+        }
+        QueryResult::Groups(groups) => {
+            out.extend_from_slice(b"\"aggregation_groups\":");
+            list(out, groups, group);
+        }
+    }
 }
 
-fn row(out: &mut Vec<u8>, row: &ResultRow, encoding: VectorEncoding) {
-    out.extend_from_slice(b"{\"id\":");
-    match &row.id {
-        Id::UInt(n) => put(out, n),
-        Id::Uuid(u) => quoted(out, u),
-        Id::String(s) => put(out, s),
+/// Unlike rows, groups show nulls: a null is a key like any other.
+fn group(out: &mut Vec<u8>, group: &Group) {
+    out.push(b'{');
+    for (i, (label, value)) in group.key.iter().enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        put(out, &**label);
+        out.push(b':');
+        self::value(out, value, VectorEncoding::Float);
     }
+    aggregates(out, &group.values, group.key.is_empty());
+    out.push(b'}');
+}
+
+/// * `first` — whether no entry stands before these
+fn aggregates(out: &mut Vec<u8>, values: &[(Arc<str>, AggregateValue)], first: bool) {
+    for (i, (label, value)) in values.iter().enumerate() {
+        if i > 0 || !first {
+            out.push(b',');
+        }
+        put(out, &**label);
+        out.push(b':');
+        match value {
+            AggregateValue::Value(value) => self::value(out, value, VectorEncoding::Float),
+            AggregateValue::Top(values) => list(out, values, |out, (value, count)| {
+                out.extend_from_slice(b"{\"value\":");
+                self::value(out, value, VectorEncoding::Float);
+                out.extend_from_slice(b",\"count\":");
+                put(out, count);
+                out.push(b'}');
+            }),
+        }
+    }
+}
+
+/// `,"name":[…]`, or nothing when there are no ids.
+pub fn ids(out: &mut Vec<u8>, name: &str, columns: &[IdColumn]) {
+    if columns.iter().all(IdColumn::is_empty) {
+        return;
+    }
+    out.push(b',');
+    put(out, name);
+    out.push(b':');
+    let ids = columns.iter().flat_map(|c| (0..c.len()).map(|row| c.get(row)));
+    for (i, one) in ids.enumerate() {
+        out.push(if i == 0 { b'[' } else { b',' });
+        id(out, &one);
+    }
+    out.push(b']');
+}
+
+pub(in crate::api) fn row(out: &mut Vec<u8>, row: &ResultRow, encoding: VectorEncoding) {
+    out.extend_from_slice(b"{\"id\":");
+    id(out, &row.id);
     match row.rank {
         None => {}
         Some(Rank::Distance(d)) => {
             out.extend_from_slice(b",\"$dist\":");
-            put(out, &d);
+            distance(out, d);
         }
         Some(Rank::Score(s)) => {
             out.extend_from_slice(b",\"$dist\":");
@@ -43,10 +106,51 @@ fn row(out: &mut Vec<u8>, row: &ResultRow, encoding: VectorEncoding) {
         out.push(b':');
         self::value(out, value, encoding);
     }
+    for (name, value) in &row.computed {
+        out.push(b',');
+        put(out, &**name);
+        out.push(b':');
+        computed(out, value);
+    }
     out.push(b'}');
 }
 
-fn value(out: &mut Vec<u8>, value: &Value, encoding: VectorEncoding) {
+/// Distances beyond f32 are infinite, and JSON has no number for that: clients expect one.
+fn distance(out: &mut Vec<u8>, distance: f32) {
+    put(out, &distance.min(f32::MAX));
+}
+
+fn computed(out: &mut Vec<u8>, value: &Computed) {
+    match value {
+        Computed::Distance(d) => distance(out, *d),
+        Computed::Score(s) => put(out, s),
+        Computed::Bool(b) => put(out, b),
+        Computed::Fragments(fragments) => list(out, fragments, fragment),
+    }
+}
+
+fn fragment(out: &mut Vec<u8>, fragment: &Fragment) {
+    out.extend_from_slice(b"{\"text\":");
+    put(out, &fragment.text);
+    if let Some(offsets) = &fragment.offsets {
+        let range = |out: &mut Vec<u8>, range: &Range<u64>| list(out, &[range.start, range.end], put);
+        out.extend_from_slice(b",\"fragment_range\":");
+        range(out, &offsets.fragment);
+        out.extend_from_slice(b",\"match_ranges\":");
+        list(out, &offsets.matches, range);
+    }
+    out.push(b'}');
+}
+
+pub(in crate::api) fn id(out: &mut Vec<u8>, id: &Id) {
+    match id {
+        Id::UInt(n) => put(out, n),
+        Id::Uuid(u) => quoted(out, u),
+        Id::String(s) => put(out, s),
+    }
+}
+
+pub(in crate::api) fn value(out: &mut Vec<u8>, value: &Value, encoding: VectorEncoding) {
     match value {
         Value::Null => out.extend_from_slice(b"null"),
         Value::Bool(b) => put(out, b),
@@ -105,7 +209,7 @@ fn f32_bytes(v: &[f32]) -> Vec<u8> {
     v.iter().flat_map(|x| x.to_le_bytes()).collect()
 }
 
-fn list<T>(out: &mut Vec<u8>, items: &[T], write: impl Fn(&mut Vec<u8>, &T)) {
+pub(in crate::api) fn list<T>(out: &mut Vec<u8>, items: &[T], write: impl Fn(&mut Vec<u8>, &T)) {
     out.push(b'[');
     for (i, item) in items.iter().enumerate() {
         if i > 0 {
@@ -116,7 +220,7 @@ fn list<T>(out: &mut Vec<u8>, items: &[T], write: impl Fn(&mut Vec<u8>, &T)) {
     out.push(b']');
 }
 
-fn put<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
+pub(in crate::api) fn put<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
     serde_json::to_writer(out, value).expect("numbers and strings are JSON, and a Vec takes all bytes");
 }
 

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::model::{Schema, Seq};
-use crate::query::Rank;
+use crate::query::{FragmentOffsets, Rank};
 
 fn outcome(results: Vec<QueryResult>) -> QueryOutcome {
     QueryOutcome {
@@ -17,6 +17,7 @@ fn outcome(results: Vec<QueryResult>) -> QueryOutcome {
         exhaustive_search_rows: 7,
         execution: Duration::from_micros(1),
         cold: false,
+        embedding: None,
     }
 }
 
@@ -36,7 +37,7 @@ fn vector(elements: &[f32]) -> Value {
 
 fn rows_text(rows: Vec<ResultRow>, encoding: VectorEncoding) -> String {
     let mut out = Vec::new();
-    json::rows(&mut out, &QueryResult::Rows(rows), encoding);
+    json::result(&mut out, &QueryResult::Rows(rows), encoding);
     String::from_utf8(out).expect("JSON is UTF-8")
 }
 
@@ -170,13 +171,55 @@ fn nulls_are_left_out_and_scores_are_written_in_full() {
 }
 
 #[test]
+fn computed_values_follow_the_attributes() {
+    let computed = |c: Computed| ResultRow {
+        computed: vec![("x\"".into(), c)],
+        ..row(Id::UInt(1), None, vec![("a", Value::Int(2))])
+    };
+    let plain = Fragment {
+        text: "a \"b\"".into(),
+        offsets: None,
+    };
+    let placed = Fragment {
+        text: "ab".into(),
+        offsets: Some(FragmentOffsets {
+            fragment: 3..5,
+            matches: vec![0..1, 1..2],
+        }),
+    };
+    for (value, text, bytes) in [
+        (Computed::Distance(0.25), "0.25", 4),
+        (Computed::Score(1.0), "1.0", 4),
+        (Computed::Bool(true), "true", 1),
+        (Computed::Fragments(vec![]), "[]", 0),
+        (Computed::Fragments(vec![plain]), r#"[{"text":"a \"b\""}]"#, 5),
+        (
+            Computed::Fragments(vec![placed]),
+            r#"[{"text":"ab","fragment_range":[3,5],"match_ranges":[[0,1],[1,2]]}]"#,
+            2 + 3 * 16,
+        ),
+    ] {
+        let row = computed(value);
+        assert_eq!(row_bytes(&row), 16 + bytes, "{text}");
+        assert_eq!(
+            rows_text(vec![row], VectorEncoding::Float),
+            format!(r#""rows":[{{"id":1,"a":2,"x\"":{text}}}]"#)
+        );
+    }
+}
+
+#[test]
 fn a_write_counts_only_the_kinds_it_used() {
     let outcome = WriteOutcome {
+        rows_remaining: None,
+        searched: false,
+        affected: None,
         seq: Seq(1),
         rows_upserted: Some(2),
         rows_patched: None,
         rows_deleted: Some(1),
         logical_bytes_written: 96,
+        embedding: None,
     };
     assert_eq!(
         String::from_utf8(write(&outcome, Duration::from_micros(10_001))).expect("UTF-8"),
@@ -191,6 +234,8 @@ fn a_write_counts_only_the_kinds_it_used() {
 fn fresh_metadata_has_exactly_the_documented_keys() {
     let known = Metadata {
         schema: Arc::new(Schema::default()),
+        settings: Arc::default(),
+        now_ms: 2,
         created_ms: 0,
         updated_ms: 1,
         last_write_ms: 1,
@@ -212,6 +257,39 @@ fn fresh_metadata_has_exactly_the_documented_keys() {
 }
 
 #[test]
+fn metadata_shows_settings_where_they_are_set() {
+    let known = Metadata {
+        schema: Arc::new(Schema::default()),
+        settings: Arc::new(Settings {
+            read_only: true,
+            pinned_replicas: Some(3),
+            num_shards: Some(4),
+            parent: Some(NamespaceName::parse("parent").expect("a name")),
+        }),
+        now_ms: 2,
+        created_ms: 0,
+        updated_ms: 1,
+        last_write_ms: 1,
+        approx_rows: 0,
+        approx_bytes: 0,
+        unindexed_rows: 0,
+        unindexed_bytes: 0,
+    };
+    for version in [Version::V1, Version::V2] {
+        let json: serde_json::Value = serde_json::from_slice(&metadata(&known, version)).expect("JSON");
+        assert_eq!(json["read_only"], true);
+        assert_eq!(
+            json["pinning"],
+            serde_json::json!({"replicas": 3, "status": {
+                "ready_replicas": 1, "replicas": 1, "updated_at": "1970-01-01T00:00:00.002Z", "utilization": 0.0,
+            }})
+        );
+        assert_eq!(json["sharding"], serde_json::json!({"num_shards": 4}));
+        assert_eq!(json["branching"], serde_json::json!({"parent": "parent"}));
+    }
+}
+
+#[test]
 fn pages_end_without_a_cursor() {
     let names = vec![NamespaceName::parse("a").expect("a name")];
     let page = |next_cursor| {
@@ -226,4 +304,45 @@ fn pages_end_without_a_cursor() {
         page(Some("c".into())),
         r#"{"namespaces":[{"id":"a"}],"next_cursor":"c"}"#
     );
+}
+
+#[test]
+fn aggregates_and_groups_print_as_documented() {
+    let value = |label: &str, value| (Arc::from(label), AggregateValue::Value(value));
+    let top = vec![(Value::String("a\"".into()), 3), (Value::String("b".into()), 1)];
+    let total = vec![
+        value("n", Value::UInt(42)),
+        value("sum \"x\"", Value::Float(2.0)),
+        value("least", Value::Null),
+        value("last", Value::Datetime(0)),
+        (Arc::from("top"), AggregateValue::Top(top)),
+        (Arc::from("none"), AggregateValue::Top(vec![])),
+    ];
+    let text = |result: &QueryResult| {
+        let mut out = Vec::new();
+        json::result(&mut out, result, VectorEncoding::Float);
+        String::from_utf8(out).expect("JSON is UTF-8")
+    };
+    let result = QueryResult::Aggregations(total);
+    assert_eq!(
+        text(&result),
+        concat!(
+            r#""aggregations":{"n":42,"sum \"x\"":2.0,"least":null,"last":"1970-01-01T00:00:00.000000000Z","#,
+            r#""top":[{"value":"a\"","count":3},{"value":"b","count":1}],"none":[]}"#
+        )
+    );
+    assert_eq!(bytes_returned(&result), 3 * 8 + 2 + 8 + 1 + 8);
+    let group = |shop, n| Group {
+        key: vec![(Arc::from("shop"), shop), (Arc::from("colour"), Value::Null)],
+        values: vec![value("n", Value::UInt(n))],
+    };
+    let result = QueryResult::Groups(vec![group(Value::Null, 3), group(Value::String("a".into()), 1)]);
+    assert_eq!(
+        text(&result),
+        r#""aggregation_groups":[{"shop":null,"colour":null,"n":3},{"shop":"a","colour":null,"n":1}]"#
+    );
+    assert_eq!(bytes_returned(&result), 8 + 1 + 8);
+    let body = query(&outcome(vec![result]), false, VectorEncoding::Float, Duration::ZERO);
+    let body: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+    assert!(body["rows"].is_null() && body["billing"].is_object() && body["performance"].is_object());
 }

@@ -4,13 +4,17 @@
 //! qf·(k3+1)/(qf+k3), with idf = ln(1 + (N−n+0.5)/(n+0.5)), in f64, added up in the order in which
 //! terms first occur in the query. The same rows give the same bits however they are spread.
 //!
+//! With `last_as_prefix` each distinct longer token of a row that begins with the query's last
+//! token adds 1 more, after all terms; the last token itself scores like any other.
+//!
 //! Source: Robertson and Zaragoza, The Probabilistic Relevance Framework (2009), with the idf of
 //! Lucene, which is never negative, and the query-term saturation k3 of Okapi at TREC-3.
 
 use std::cmp::Ordering;
+use std::ops::Range;
 
 use super::analysis::{Analyzer, Buffer};
-use super::index::{FieldStats, TextIndex};
+use super::index::{FieldStats, Posting, TextIndex};
 use crate::base::Bitset;
 use crate::model::query::TextQuery;
 use crate::model::schema::Tokenizer;
@@ -53,6 +57,22 @@ pub fn query_terms(config: &FullTextConfig, attribute: &str, query: &TextQuery) 
     Ok(terms)
 }
 
+/// The last token of a query, which `last_as_prefix` extends; `None` when there is no token.
+pub fn last_token(config: &FullTextConfig, query: &TextQuery) -> Option<String> {
+    let texts = match query {
+        TextQuery::Text(text) => std::slice::from_ref(text),
+        TextQuery::Tokens(tokens) => tokens.as_slice(),
+    };
+    let mut last: Option<String> = None;
+    let texts = texts.iter().map(String::as_str);
+    Analyzer::new(config).analyze_all(texts, &mut Buffer::new(), |token, _| {
+        let last = last.get_or_insert_default();
+        last.clear();
+        last.push_str(token);
+    });
+    last
+}
+
 fn expects_tokens(attribute: &str, text: &str) -> Invalid {
     /// As much of the operand as helps to recognise it.
     const QUOTED_CHARS_MAX: usize = 64;
@@ -69,6 +89,8 @@ pub struct Bm25 {
     b: f64,
     average_length: f64,
     terms: Vec<Weighted>,
+    /// Longer tokens that begin with this match too.
+    prefix: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -105,7 +127,13 @@ impl Bm25 {
                 tokens => tokens as f64 / stats.docs.max(1) as f64,
             },
             terms: terms.into_iter().map(weigh).collect(),
+            prefix: None,
         }
+    }
+
+    /// The same with the last token of the query as a prefix, `None` for none.
+    pub fn with_prefix(self, prefix: Option<String>) -> Self {
+        Self { prefix, ..self }
     }
 
     /// Weighs the terms of a query against all indexes of a snapshot.
@@ -137,16 +165,54 @@ impl Bm25 {
         idf * (tf * (self.k1 + 1.0) / (tf + norm)) * repetition
     }
 
-    /// The score of one row, 0 when it contains no term. Costs a binary search per term.
+    /// The rows that have longer tokens than the prefix which begin with it, ascending, each with
+    /// the number of such tokens, which is what they add to its score. Looks at every term of the
+    /// index, unless there is no prefix.
+    pub fn prefixed(&self, index: &TextIndex) -> Vec<Posting> {
+        let Some(prefix) = &self.prefix else {
+            return Vec::new();
+        };
+        let longer = index
+            .terms()
+            .filter(|(term, _)| term.len() > prefix.len() && term.starts_with(prefix.as_str()));
+        let mut rows: Vec<u32> = longer
+            .flat_map(|(_, postings)| postings.iter().map(|p| p.row))
+            .collect();
+        rows.sort_unstable();
+        let groups = rows.chunk_by(|a, b| a == b);
+        let posting = |rows: &[u32]| Posting {
+            row: rows[0],
+            frequency: rows.len() as u32,
+        };
+        groups.map(posting).collect()
+    }
+
+    /// The score of one row, 0 when it contains no term. Costs a binary search per term, and a look
+    /// at every term of the index where there is a prefix.
     pub fn score(&self, index: &TextIndex, row: u32) -> f64 {
-        let mut score = 0.0;
+        let mut score = [0.0];
+        let rows = row as usize..row as usize + 1;
+        self.score_rows(index, &self.prefixed(index), rows, &mut score);
+        score[0]
+    }
+
+    /// Writes the score of each of some rows, 0 for those that contain no term.
+    ///
+    /// * `prefixed` — of [`Bm25::prefixed`]
+    /// * `scores` — as many as `rows`
+    pub fn score_rows(&self, index: &TextIndex, prefixed: &[Posting], rows: Range<usize>, scores: &mut [f64]) {
+        assert_eq!(scores.len(), rows.len(), "a score per row");
+        scores.fill(0.0);
         for (n, term) in self.terms.iter().enumerate() {
-            let postings = index.postings(&term.token);
-            if let Ok(at) = postings.binary_search_by_key(&row, |p| p.row) {
-                score += self.term_score(n, postings[at].frequency, index.length(row));
+            for posting in inside(index.postings(&term.token), &rows) {
+                scores[posting.row as usize - rows.start] +=
+                    self.term_score(n, posting.frequency, index.length(posting.row));
             }
         }
-        finite(score)
+        for posting in inside(prefixed, &rows) {
+            scores[posting.row as usize - rows.start] += f64::from(posting.frequency);
+        }
+        scores.iter_mut().for_each(|score| *score = finite(*score));
     }
 
     /// The eligible rows of an index that contain a term, with their scores, all above 0, in no
@@ -157,16 +223,28 @@ impl Bm25 {
         assert_eq!(eligible.len(), index.rows(), "a bit per row of the index");
         let mut scores = vec![0.0; index.rows()];
         let mut matched = Vec::new();
+        // Rows that do not count keep the score 0, so each is looked up once per posting.
+        let mut counts = |score: &f64, row: u32| {
+            if *score == 0.0 {
+                if !eligible.contains(row as usize) {
+                    return false;
+                }
+                matched.push(row);
+            }
+            true
+        };
         for (n, term) in self.terms.iter().enumerate() {
             for posting in index.postings(&term.token) {
                 let score: &mut f64 = &mut scores[posting.row as usize];
-                if *score == 0.0 {
-                    if !eligible.contains(posting.row as usize) {
-                        continue;
-                    }
-                    matched.push(posting.row);
+                if counts(score, posting.row) {
+                    *score += self.term_score(n, posting.frequency, index.length(posting.row));
                 }
-                *score += self.term_score(n, posting.frequency, index.length(posting.row));
+            }
+        }
+        for posting in self.prefixed(index) {
+            let score = &mut scores[posting.row as usize];
+            if counts(score, posting.row) {
+                *score += f64::from(posting.frequency);
             }
         }
         // A row whose first scores were 0 by underflow was noted more than once.
@@ -177,6 +255,13 @@ impl Bm25 {
             .filter(|(_, score)| *score > 0.0)
             .collect()
     }
+}
+
+/// The postings of some rows.
+fn inside<'a>(postings: &'a [Posting], rows: &Range<usize>) -> &'a [Posting] {
+    let from = postings.partition_point(|p| (p.row as usize) < rows.start);
+    let to = postings.partition_point(|p| (p.row as usize) < rows.end);
+    &postings[from..to]
 }
 
 /// Extreme but allowed parameters overflow; such rows rank first, and their score stays a number

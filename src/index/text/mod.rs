@@ -17,6 +17,6 @@ mod index;
 #[cfg(test)]
 mod tests;
 
-pub use analysis::{Analyzer, Buffer};
-pub use bm25::{Bm25, QueryTerm, TextHit, query_terms, search};
+pub use analysis::{Analyzer, Buffer, Token};
+pub use bm25::{Bm25, QueryTerm, TextHit, last_token, query_terms, search};
 pub use index::{FieldStats, Posting, TextIndex};

@@ -97,22 +97,27 @@ pub(super) struct Body<'a> {
     pub encryption: Option<&'a str>,
     pub create_namespace: Option<bool>,
     pub disable_backpressure: Option<bool>,
+    pub upsert_condition: Option<&'a str>,
+    pub patch_condition: Option<&'a str>,
+    pub delete_condition: Option<&'a str>,
+    pub delete_by_filter: Option<&'a str>,
+    pub delete_by_filter_allow_partial: Option<bool>,
+    pub patch_by_filter: Option<PatchByFilter<'a>>,
+    pub patch_by_filter_allow_partial: Option<bool>,
+    pub return_affected_ids: Option<bool>,
+    pub sharding: Option<&'a str>,
 }
 
-/// Fields of the write request that this server does not know how to serve.
-const LATER: [&str; 11] = [
-    "upsert_condition",
-    "patch_condition",
-    "delete_condition",
-    "patch_by_filter",
-    "patch_by_filter_allow_partial",
-    "delete_by_filter",
-    "delete_by_filter_allow_partial",
-    "return_affected_ids",
-    "copy_from_namespace",
-    "branch_from_namespace",
-    "sharding",
-];
+/// `patch_by_filter` as given.
+#[derive(Debug)]
+pub(super) struct PatchByFilter<'a> {
+    pub filters: &'a str,
+    /// Attribute by attribute.
+    pub patch: Vec<(Cow<'a, str>, &'a str)>,
+}
+
+/// Fields that make a request of their own; `origin` has taken such requests before this parser.
+const ALONE: [&str; 2] = ["copy_from_namespace", "branch_from_namespace"];
 
 /// Takes a write's body apart. An empty body is `{}`.
 pub(super) fn parse<'a>(text: &'a str, limits: &Limits) -> Result<Body<'a>, Invalid> {
@@ -197,10 +202,24 @@ impl<'de> Visitor<'de> for BodySeed<'_> {
                 "encryption" => body.encryption = given(map.next_value()?),
                 "create_namespace" => body.create_namespace = map.next_value()?,
                 "disable_backpressure" => body.disable_backpressure = map.next_value()?,
-                later if LATER.contains(&later) => {
+                "upsert_condition" => body.upsert_condition = given(map.next_value()?),
+                "patch_condition" => body.patch_condition = given(map.next_value()?),
+                "delete_condition" => body.delete_condition = given(map.next_value()?),
+                "delete_by_filter" => body.delete_by_filter = given(map.next_value()?),
+                "delete_by_filter_allow_partial" => body.delete_by_filter_allow_partial = map.next_value()?,
+                "patch_by_filter" => {
+                    body.patch_by_filter = map.next_value_seed(Nullable(PatchByFilterSeed(context)))?
+                }
+                "patch_by_filter_allow_partial" => body.patch_by_filter_allow_partial = map.next_value()?,
+                "return_affected_ids" => body.return_affected_ids = map.next_value()?,
+                "sharding" => body.sharding = given(map.next_value()?),
+                alone if ALONE.contains(&alone) => {
                     let value: &RawValue = map.next_value()?;
-                    if !matches!(value.get(), "null" | "false") {
-                        return Err(context.fail(format!("{later} is not supported by this server yet")));
+                    if value.get() != "null" {
+                        return Err(context.fail(format!(
+                            "{alone} cannot be combined with documents or schema, nor be spelled with escapes: it is a \
+                             small request of its own"
+                        )));
                     }
                 }
                 unknown => return Err(context.fail(format!("unknown field {unknown:?} in the write request"))),
@@ -210,7 +229,7 @@ impl<'de> Visitor<'de> for BodySeed<'_> {
     }
 }
 
-const FIELDS: [&str; 10] = [
+const FIELDS: [&str; 19] = [
     "upsert_rows",
     "patch_rows",
     "upsert_columns",
@@ -221,6 +240,15 @@ const FIELDS: [&str; 10] = [
     "encryption",
     "create_namespace",
     "disable_backpressure",
+    "upsert_condition",
+    "patch_condition",
+    "delete_condition",
+    "delete_by_filter",
+    "delete_by_filter_allow_partial",
+    "patch_by_filter",
+    "patch_by_filter_allow_partial",
+    "return_affected_ids",
+    "sharding",
 ];
 
 fn given(value: &RawValue) -> Option<&str> {
@@ -402,7 +430,7 @@ impl<'de> Visitor<'de> for ColumnsSeed<'_> {
     type Value = Vec<(Cow<'de, str>, &'de str)>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a map of attribute names to sequences")
+        f.write_str("a map with attribute names as keys")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
@@ -420,6 +448,42 @@ impl<'de> Visitor<'de> for ColumnsSeed<'_> {
             }
         }
         Ok(columns)
+    }
+}
+
+struct PatchByFilterSeed<'c>(&'c Context);
+
+impl<'de> DeserializeSeed<'de> for PatchByFilterSeed<'_> {
+    type Value = PatchByFilter<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, d: D) -> Result<Self::Value, D::Error> {
+        d.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for PatchByFilterSeed<'_> {
+    type Value = PatchByFilter<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map with the keys filters and patch")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let (mut filters, mut patch) = (None, None);
+        while let Some(Key(key)) = map.next_key()? {
+            match &*key {
+                "filters" => filters = Some(map.next_value::<&RawValue>()?.get()),
+                "patch" => patch = Some(map.next_value_seed(ColumnsSeed(self.0))?),
+                unknown => {
+                    let message = format!("patch_by_filter: unknown key {unknown:?}, expected filters and patch");
+                    return Err(self.0.fail(message));
+                }
+            }
+        }
+        Ok(PatchByFilter {
+            filters: filters.ok_or_else(|| A::Error::missing_field("filters"))?,
+            patch: patch.ok_or_else(|| A::Error::missing_field("patch"))?,
+        })
     }
 }
 

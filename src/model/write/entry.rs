@@ -17,7 +17,19 @@ pub(super) struct Entry {
     fuzzy: Option<bool>,
     pub ann: Option<Ann>,
     sparse_knn: Option<bool>,
+    pub embed: Option<EmbedEntry>,
     pub drop: bool,
+}
+
+/// What is declared about embedding.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum EmbedEntry {
+    Off,
+    On {
+        model: String,
+        attribute: Option<String>,
+        dims: Option<u32>,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -76,11 +88,11 @@ impl Entry {
             "regex" => self.regex = typed(key, value)?,
             "glob" => self.glob = typed(key, value)?,
             "fuzzy" => self.fuzzy = typed(key, value)?,
-            "full_text_search" => self.full_text = Some(parse_full_text(value)?),
+            // `bm25` is what very old clients say.
+            "full_text_search" | "bm25" => self.full_text = Some(parse_full_text(value)?),
             "ann" => self.ann = parse_ann(value)?,
             "sparse_knn" => self.sparse_knn = Some(parse_sparse_knn(value)?),
-            "embed" if value.is_null() => {}
-            "embed" => return Err(Invalid::new("embed: no embedding model configured")),
+            "embed" => self.embed = Some(parse_embed(value)?),
             "drop" => {
                 self.drop = typed(key, value)?.unwrap_or(false);
                 if !self.drop {
@@ -233,6 +245,32 @@ fn parse_sparse_knn(value: Value) -> Result<bool, Invalid> {
         Some("dot_product") => Ok(true),
         _ => Err(Invalid::new("sparse_knn.distance_metric must be dot_product")),
     }
+}
+
+fn parse_embed(value: Value) -> Result<EmbedEntry, Invalid> {
+    let map = match value {
+        Value::Null => return Ok(EmbedEntry::Off),
+        Value::String(model) => {
+            return Ok(EmbedEntry::On {
+                model,
+                attribute: None,
+                dims: None,
+            });
+        }
+        Value::Object(map) => map,
+        _ => return Err(Invalid::shape("embed: expected the name of a model, an object or null")),
+    };
+    let (mut model, mut attribute, mut dims) = (None, None, None);
+    for (key, value) in map {
+        match key.as_str() {
+            "model" => model = typed("embed.model", value)?,
+            "attribute" => attribute = typed("embed.attribute", value)?,
+            "dims" => dims = typed("embed.dims", value)?,
+            _ => return Err(Invalid::new(format!("embed: unknown key {key:?}"))),
+        }
+    }
+    let model = model.ok_or_else(|| Invalid::new("embed.model is missing"))?;
+    Ok(EmbedEntry::On { model, attribute, dims })
 }
 
 fn parse_full_text(value: Value) -> Result<FullText, Invalid> {

@@ -15,11 +15,13 @@
 
 mod body;
 mod column;
+mod embed;
 mod encryption;
 mod entry;
 mod ids;
 mod infer;
 mod json;
+pub mod origin;
 mod rows;
 mod schema;
 mod vector;
@@ -30,8 +32,11 @@ mod tests;
 use std::sync::Arc;
 
 use self::schema::Draft;
+use super::batch::NamedColumn;
+use super::embed::{Embeddings, Models, Wanted};
+use super::filter::References;
 use super::schema::SchemaChange;
-use super::{IdColumn, Invalid, Limits, RowBatch, Schema};
+use super::{Filter, IdColumn, Invalid, Limits, RowBatch, Schema};
 
 /// One write request, typed against a schema, all checks done that need no stored rows.
 #[derive(Clone, Debug)]
@@ -45,14 +50,77 @@ pub struct Write {
     pub patches: Option<Vec<RowBatch>>,
     /// Rows to delete; `None` when the request has none.
     pub deletes: Option<IdColumn>,
+    /// Which of the upserts, patches and deletes apply.
+    pub conditions: Conditions,
+    /// Rows to delete before anything else.
+    pub delete_by_filter: Option<DeleteByFilter>,
+    /// Rows to change next.
+    pub patch_by_filter: Option<PatchByFilter>,
+    /// Whether the answer names the rows that were touched.
+    pub return_affected_ids: bool,
     /// `create_namespace` as given.
     pub create_namespace: Option<bool>,
     /// `disable_backpressure` as given.
     pub disable_backpressure: bool,
+    /// `sharding` as given.
+    pub num_shards: Option<u32>,
     /// The documented measure of what is written: ids, values, vectors.
     pub logical_bytes: u64,
+    /// Texts of rows that need vectors which are not there yet. While there are any, the write is
+    /// incomplete: have them made, and prepare the body again with them.
+    pub wanted: Vec<Wanted>,
+    /// The vectors that it was prepared with.
+    pub embeddings: Arc<Embeddings>,
     /// What the result rests on; see [`Write::fits`].
     pub basis: Basis,
+}
+
+/// Conditions on stored rows; references in them stand for values of the row that comes in. Bound
+/// to a schema when the write is committed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Conditions {
+    /// Rows that exist are replaced only where it holds.
+    pub upsert: Option<Filter>,
+    /// Rows are patched only where it holds.
+    pub patch: Option<Filter>,
+    /// Rows are deleted only if they exist and it holds.
+    pub delete: Option<Filter>,
+}
+
+/// `delete_by_filter`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeleteByFilter {
+    pub filter: Filter,
+    /// Whether to delete as many as are allowed when there are more, rather than none.
+    pub allow_partial: bool,
+}
+
+/// `patch_by_filter`.
+#[derive(Clone, Debug)]
+pub struct PatchByFilter {
+    pub filter: Filter,
+    /// The values, in columns of one row, by name.
+    pub patch: Vec<NamedColumn>,
+    /// Logical bytes of the values.
+    pub bytes: u64,
+    /// Whether to patch as many as are allowed when there are more, rather than none.
+    pub allow_partial: bool,
+}
+
+/// What a committed write did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Rows; `None` where the request had no operation of that kind.
+    pub upserted: Option<u64>,
+    pub patched: Option<u64>,
+    pub deleted: Option<u64>,
+    /// Whether more rows match a filter than were allowed to be touched; `None` when it was not
+    /// asked for partial work.
+    pub remaining: Option<bool>,
+    /// Of the rows written, as documented: ids, values, vectors.
+    pub logical_bytes: u64,
+    /// Whether stored rows had to be searched or compared.
+    pub searched: bool,
 }
 
 /// The part of the world that a [`Write`] was prepared for.
@@ -63,11 +131,43 @@ pub struct Basis {
     names: Vec<Arc<str>>,
 }
 
+impl Basis {
+    /// The schema that the write was prepared under.
+    pub fn schema(&self) -> &Schema {
+        &self.schema
+    }
+}
+
 impl Write {
     /// About how much memory the columns hold, in bytes.
     pub fn memory_bytes(&self) -> u64 {
         let rows = self.upserts.iter().chain(self.patches.iter().flatten());
-        rows.map(|batch| batch.memory_bytes() as u64).sum()
+        let batches: u64 = rows.map(|batch| batch.memory_bytes() as u64).sum();
+        batches + self.embeddings.memory_bytes()
+    }
+
+    /// Whether its effect depends on stored values, not only on which rows exist.
+    pub fn reads_rows(&self) -> bool {
+        let Conditions { upsert, patch, delete } = &self.conditions;
+        upsert.is_some() || patch.is_some() || delete.is_some() || self.by_filter()
+    }
+
+    /// Whether evaluating it in the commit loop may take long for its size: its conditions, or filters
+    /// that are not evaluated before because the schema changes with them, match patterns.
+    pub fn is_costly(&self) -> bool {
+        let Conditions { upsert, patch, delete } = &self.conditions;
+        let conditions = [upsert, patch, delete].into_iter().flatten();
+        let delete = self.delete_by_filter.as_ref().map(|d| &d.filter);
+        let filters = delete
+            .into_iter()
+            .chain(self.patch_by_filter.as_ref().map(|p| &p.filter));
+        let late = filters.filter(|_| !self.schema.is_empty());
+        conditions.chain(late).any(Filter::matches_patterns)
+    }
+
+    /// Whether it has an operation on all rows that match a filter.
+    pub fn by_filter(&self) -> bool {
+        self.delete_by_filter.is_some() || self.patch_by_filter.is_some()
     }
 
     /// Whether preparing the same body under `schema` would give the same result, so that the
@@ -98,35 +198,77 @@ impl Write {
 ///
 /// The sentence for the client, naming the field; nothing has changed.
 pub fn prepare(body: &[u8], schema: &Schema, limits: &Limits) -> Result<Write, Invalid> {
+    prepare_with(body, schema, limits, &Arc::default())
+}
+
+/// [`prepare`] where models make vectors of texts.
+///
+/// * `embeddings` — the models there are, and the vectors made so far
+pub fn prepare_with(
+    body: &[u8],
+    schema: &Schema,
+    limits: &Limits,
+    embeddings: &Arc<Embeddings>,
+) -> Result<Write, Invalid> {
     let mut body = body::parse(utf8(body)?, limits)?;
-    let mut draft = declare(&body, schema, limits)?;
+    let mut draft = declare(&body, schema, limits, &embeddings.models)?;
     let upserts = rows::upserts(&mut body, &draft.schema)?;
     let patches = rows::patches(&mut body, &draft.schema)?;
     let deletes = match body.deletes.take() {
         Some(ids) => body::check_rows("deletes", ids.count).map(|()| Some(ids.cells).filter(|c| !c.is_empty()))?,
         None => None,
     };
+    let by_filter = body.patch_by_filter.take();
+    let by_filter = by_filter.map(|p| {
+        Ok::<_, Invalid>((
+            filter("patch_by_filter", p.filters, limits)?,
+            rows::patch_by_filter(p.patch)?,
+        ))
+    });
+    let by_filter = by_filter.transpose()?;
     learn_id_kind(&mut draft, &upserts, &patches, &deletes)?;
-    for rows in upserts.iter().chain(&patches) {
+    for rows in upserts
+        .iter()
+        .chain(&patches)
+        .chain(by_filter.iter().map(|(_, rows)| rows))
+    {
         rows::infer_types(rows, &mut draft)?;
     }
     if upserts.is_some() {
         draft.check_metric()?;
     }
     let mut names = draft.declared.clone();
-    let of_rows = upserts.iter().chain(&patches).flat_map(|rows| &rows.columns);
+    let of_rows = upserts
+        .iter()
+        .chain(&patches)
+        .chain(by_filter.iter().map(|(_, rows)| rows));
+    let of_rows = of_rows.flat_map(|rows| &rows.columns);
     names.extend(of_rows.map(|column| column.name.clone()));
     let (change, after) = draft.finish()?;
 
-    let upserts = upserts
+    let mut upserts = upserts
         .map(|rows| rows::type_upserts(&rows, &after, limits))
         .transpose()?;
+    let wanted = match &mut upserts {
+        Some(typed) => embed::fill(typed, &after, limits, embeddings)?,
+        None => Vec::new(),
+    };
     let patches = patches
         .map(|rows| rows::type_patches(&rows, &after, limits))
         .transpose()?;
     let deletes = deletes
         .map(|cells| rows::type_ids("deletes: id", &cells, &after, limits))
         .transpose()?;
+    let allow_partial = body.patch_by_filter_allow_partial.unwrap_or(false);
+    let patch_by_filter = by_filter.map(|(filter, rows)| {
+        let (patch, bytes) = rows::type_patch_by_filter(&rows, &after, limits)?;
+        Ok(PatchByFilter {
+            filter,
+            patch,
+            bytes,
+            allow_partial,
+        })
+    });
     let of_batches = upserts.iter().chain(patches.iter().flatten()).map(|(_, bytes)| bytes);
     let of_deletes = deletes
         .iter()
@@ -137,8 +279,15 @@ pub fn prepare(body: &[u8], schema: &Schema, limits: &Limits) -> Result<Write, I
         upserts: upserts.map(|(batch, _)| batch),
         patches: patches.map(|groups| groups.into_iter().map(|(batch, _)| batch).collect()),
         deletes,
+        conditions: conditions(&body, limits)?,
+        delete_by_filter: delete_by_filter(&body, limits)?,
+        patch_by_filter: patch_by_filter.transpose()?,
+        return_affected_ids: body.return_affected_ids.unwrap_or(false),
         create_namespace: body.create_namespace,
         disable_backpressure: body.disable_backpressure.unwrap_or(false),
+        num_shards: body.sharding.map_or(Ok(None), super::settings::parse_sharding)?,
+        wanted,
+        embeddings: embeddings.clone(),
         basis: Basis {
             schema: schema.clone(),
             names,
@@ -148,16 +297,56 @@ pub fn prepare(body: &[u8], schema: &Schema, limits: &Limits) -> Result<Write, I
     Ok(write)
 }
 
+fn filter(field: &str, text: &str, limits: &Limits) -> Result<Filter, Invalid> {
+    parse_filter(field, text, References::Forbidden, limits)
+}
+
+fn parse_filter(field: &str, text: &str, references: References, limits: &Limits) -> Result<Filter, Invalid> {
+    let json = serde_json::from_str(text).map_err(|e| body::invalid_json(field, &e))?;
+    crate::model::filter::parse(json, references, limits).map_err(|e| Invalid {
+        message: format!("{field}: {}", e.message),
+        ..e
+    })
+}
+
+fn conditions(body: &body::Body<'_>, limits: &Limits) -> Result<Conditions, Invalid> {
+    let condition = |field: &str, text: Option<&str>| {
+        text.map(|text| parse_filter(field, text, References::Allowed, limits))
+            .transpose()
+    };
+    Ok(Conditions {
+        upsert: condition("upsert_condition", body.upsert_condition)?,
+        patch: condition("patch_condition", body.patch_condition)?,
+        delete: condition("delete_condition", body.delete_condition)?,
+    })
+}
+
+fn delete_by_filter(body: &body::Body<'_>, limits: &Limits) -> Result<Option<DeleteByFilter>, Invalid> {
+    let given = body
+        .delete_by_filter
+        .map(|text| filter("delete_by_filter", text, limits))
+        .transpose()?;
+    Ok(given.map(|filter| DeleteByFilter {
+        filter,
+        allow_partial: body.delete_by_filter_allow_partial.unwrap_or(false),
+    }))
+}
+
 /// What a request says about the namespace, before any of its rows.
-fn declare<'a>(body: &body::Body<'_>, schema: &'a Schema, limits: &'a Limits) -> Result<Draft<'a>, Invalid> {
+fn declare<'a>(
+    body: &body::Body<'_>,
+    schema: &'a Schema,
+    limits: &'a Limits,
+    models: &'a Models,
+) -> Result<Draft<'a>, Invalid> {
     if let Some(text) = body.encryption {
-        encryption::check(text)?;
+        encryption::check("encryption", text)?;
     }
     let metric = body.distance_metric.as_deref();
     let metric = metric
         .map(|name| entry::parse_metric("distance_metric", name))
         .transpose()?;
-    let mut draft = Draft::new(schema, limits, metric);
+    let mut draft = Draft::new(schema, limits, models, metric);
     if let Some(text) = body.schema {
         draft.declare(text)?;
     }
@@ -204,8 +393,18 @@ fn check_unique(write: &Write) -> Result<(), Invalid> {
 ///
 /// As those of [`prepare`].
 pub fn prepare_schema(body: &[u8], schema: &Schema, limits: &Limits) -> Result<SchemaChange, Invalid> {
+    prepare_schema_with(body, schema, limits, &Models::default())
+}
+
+/// [`prepare_schema`] where texts may be embedded with some models.
+pub fn prepare_schema_with(
+    body: &[u8],
+    schema: &Schema,
+    limits: &Limits,
+    models: &Models,
+) -> Result<SchemaChange, Invalid> {
     let text = utf8(body)?;
-    let mut draft = Draft::new(schema, limits, None);
+    let mut draft = Draft::new(schema, limits, models, None);
     if !text.trim_ascii().is_empty() {
         draft.declare(text)?;
     }

@@ -8,7 +8,7 @@ use super::schema::Draft;
 use super::{ids, infer, json};
 use crate::model::batch::NamedColumn;
 use crate::model::names::check_attribute_name;
-use crate::model::{AttrType, IdColumn, Invalid, Limits, RowBatch, Schema};
+use crate::model::{IdColumn, Invalid, Limits, RowBatch, Schema};
 
 /// Most values of a batch, nulls included, beyond four times those that the body spells out. A
 /// column takes memory for each of its rows, so that a body of a thousand attributes in one row
@@ -42,7 +42,10 @@ fn collect<'a>(
         append_columns(&format!("{verb}_columns"), &mut rows, columns, schema)?;
     }
     for column in &rows.columns[1..] {
-        check_attribute_name(&column.name)?;
+        // Columns that embedding generates have names that clients cannot give.
+        if schema.get(&column.name).is_none() {
+            check_attribute_name(&column.name)?;
+        }
     }
     Ok(Some(rows).filter(|r| r.len > 0))
 }
@@ -173,9 +176,9 @@ pub(super) fn type_upserts(rows: &Rows<'_>, schema: &Schema, limits: &Limits) ->
     type_batch(rows, None, parts, schema, limits)
 }
 
-/// Every row has to bring every vector.
+/// Every row has to bring every vector, except those that models make.
 fn check_vectors(rows: &Rows<'_>, schema: &Schema) -> Result<(), Invalid> {
-    for attribute in schema.vectors() {
+    for attribute in schema.vectors().filter(|a| !a.nullable) {
         let cells = rows.columns[1..]
             .iter()
             .find(|c| c.name == attribute.name)
@@ -261,21 +264,71 @@ struct Group<'a> {
     cells: Vec<Vec<Cell<'a>>>,
 }
 
-/// Types the patches, one batch per set of attributes.
-pub(super) fn type_patches(rows: &Rows<'_>, schema: &Schema, limits: &Limits) -> Result<Vec<Typed>, Invalid> {
+/// The values of a `patch_by_filter`, as the one row that they are; it has no id.
+pub(super) fn patch_by_filter<'a>(values: Vec<(std::borrow::Cow<'a, str>, &'a str)>) -> Result<Rows<'a>, Invalid> {
+    let mut rows = Rows::new();
+    for (name, text) in values {
+        check_attribute_name(&name).map_err(|e| Invalid::new(format!("patch_by_filter: {e}")))?;
+        let column = rows.intern(&name, usize::MAX);
+        if column == 0 {
+            return Err(Invalid::new("patch_by_filter: the id of a row cannot be patched"));
+        }
+        let cell = Cell {
+            row: 0,
+            flat: false,
+            text,
+        };
+        rows.set(column, cell);
+    }
+    rows.len = 1;
+    Ok(rows)
+}
+
+/// Types the values of a `patch_by_filter`: columns of one row, and its logical bytes.
+pub(super) fn type_patch_by_filter(
+    rows: &Rows<'_>,
+    schema: &Schema,
+    limits: &Limits,
+) -> Result<(Vec<NamedColumn>, u64), Invalid> {
+    let mut columns = Vec::new();
+    let mut bytes = [0];
+    for at in patchable(rows, schema)? {
+        let named = &rows.columns[at];
+        let attribute = schema.require(&named.name)?;
+        let column = column::build(attribute.ty, Bounds::of(attribute, limits), &named.cells, &mut bytes)
+            .map_err(|bad| Invalid::new(format!("patch_by_filter: attribute {:?}: {}", named.name, bad.reason)))?;
+        columns.push(NamedColumn {
+            name: attribute.name.clone(),
+            ty: attribute.ty,
+            column,
+        });
+    }
+    columns.sort_by(|a, b| a.name.cmp(&b.name));
+    match bytes[0] <= limits.row_bytes_max as u64 {
+        true => Ok((columns, bytes[0])),
+        false => Err(Invalid::new(format!(
+            "patch_by_filter: the patch has {} bytes, at most {} are allowed",
+            bytes[0], limits.row_bytes_max
+        ))),
+    }
+}
+
+/// The columns of a patch that have a type, by their numbers. Those that have none are all null.
+fn patchable(rows: &Rows<'_>, schema: &Schema) -> Result<Vec<usize>, Invalid> {
     let mut typed = Vec::new();
     for (at, column) in rows.columns.iter().enumerate().skip(1) {
         let Some(attribute) = schema.get(&column.name) else {
             continue;
         };
-        if matches!(attribute.ty, AttrType::Vector { .. } | AttrType::MultiVector { .. }) {
-            return Err(Invalid::new(format!(
-                "attribute {:?} cannot be patched: it is a vector; upsert the row instead",
-                attribute.name
-            )));
-        }
+        attribute.check_patchable()?;
         typed.push(at);
     }
+    Ok(typed)
+}
+
+/// Types the patches, one batch per set of attributes.
+pub(super) fn type_patches(rows: &Rows<'_>, schema: &Schema, limits: &Limits) -> Result<Vec<Typed>, Invalid> {
+    let typed = patchable(rows, schema)?;
     let groups = group(rows, &typed)?;
     let batches = groups.iter().map(|group| {
         let parts = group.columns.iter().zip(&group.cells);

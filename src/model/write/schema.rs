@@ -6,10 +6,12 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::body;
-use super::entry::Entry;
+use super::embed;
+use super::entry::{EmbedEntry, Entry};
+use crate::model::embed::Models;
 use crate::model::names::check_attribute_name;
 use crate::model::schema::SchemaChange;
-use crate::model::{AttrType, Attribute, IdKind, Invalid, Limits, Metric, Schema};
+use crate::model::{AttrType, Attribute, IdKind, Invalid, Limits, Metric, Scalar, Schema};
 
 /// The longest schema text; about four times what 1,024 fully spelled out entries need. It is the
 /// one part of a write that becomes a tree of values, which takes some ten times its text.
@@ -17,14 +19,18 @@ const SCHEMA_BYTES_MAX: usize = 4 << 20;
 
 /// A schema while one request changes it.
 pub(super) struct Draft<'a> {
-    base: &'a Schema,
-    limits: &'a Limits,
+    pub(super) base: &'a Schema,
+    pub(super) limits: &'a Limits,
+    /// The models that texts may be embedded with.
+    pub(super) models: &'a Models,
     pub schema: Schema,
-    drops: Vec<Arc<str>>,
+    pub(super) drops: Vec<Arc<str>>,
+    /// What is declared about embedding, to be settled when every attribute is known.
+    pub(super) embeds: Vec<(Arc<str>, EmbedEntry)>,
     /// Declared, but without a type so far: the rows will tell.
     untyped: BTreeMap<Arc<str>, Entry>,
     /// The request's `distance_metric`.
-    metric: Option<Metric>,
+    pub(super) metric: Option<Metric>,
     /// The columns whose metric the request spells out.
     own_metric: Vec<Arc<str>>,
     /// Every name in the declared schema.
@@ -32,12 +38,14 @@ pub(super) struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    pub(super) fn new(base: &'a Schema, limits: &'a Limits, metric: Option<Metric>) -> Self {
+    pub(super) fn new(base: &'a Schema, limits: &'a Limits, models: &'a Models, metric: Option<Metric>) -> Self {
         Self {
             base,
             limits,
+            models,
             schema: base.clone(),
             drops: Vec::new(),
+            embeds: Vec::new(),
             untyped: BTreeMap::new(),
             metric,
             own_metric: Vec::new(),
@@ -57,14 +65,17 @@ impl<'a> Draft<'a> {
             self.declare_one(&name, value)
                 .map_err(|e| prefix(&format!("schema of attribute {name:?}"), e))?;
         }
-        Ok(())
+        embed::settle(self)
     }
 
     fn declare_one(&mut self, name: &str, value: Value) -> Result<(), Invalid> {
         if name == "id" {
             return self.declare_id(value);
         }
-        check_attribute_name(name)?;
+        // Whether a column of that name may exist is settled with the embedded attributes.
+        if !embed::is_generated(name) {
+            check_attribute_name(name)?;
+        }
         let entry = Entry::parse(value)?;
         let name: Arc<str> = name.into();
         self.declared.push(name.clone());
@@ -79,7 +90,12 @@ impl<'a> Draft<'a> {
         if entry.ann.is_some_and(|ann| ann.metric.is_some()) {
             self.own_metric.push(name.clone());
         }
-        match entry.ty.or(self.schema.get(&name).map(|a| a.ty)) {
+        let known = entry.ty.or(self.schema.get(&name).map(|a| a.ty));
+        let embedded = matches!(entry.embed, Some(EmbedEntry::On { .. }));
+        if let Some(embed) = &entry.embed {
+            self.embeds.push((name.clone(), embed.clone()));
+        }
+        match known.or(embedded.then_some(AttrType::Scalar(Scalar::String))) {
             Some(ty) => self.put(&name, ty, &entry),
             None => {
                 self.untyped.insert(name, entry);
@@ -139,6 +155,12 @@ impl<'a> Draft<'a> {
             )));
         }
         if existing.is_none() {
+            // A kind of id means that something was written: §6.4, vector columns are chosen at creation.
+            if ty.is_vector() && self.base.id_kind.is_some() {
+                return Err(Invalid::new(
+                    "vector columns can only be added when the namespace is created",
+                ));
+            }
             self.check_room(ty)?;
         }
         let is_new = existing.is_none();
@@ -152,19 +174,14 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    fn check_room(&self, ty: AttrType) -> Result<(), Invalid> {
+    /// Whether one more attribute of that type may exist.
+    pub(super) fn check_room(&self, ty: AttrType) -> Result<(), Invalid> {
         if self.schema.len() >= self.limits.attributes_max {
             let max = self.limits.attributes_max;
             return Err(Invalid::new(format!("a namespace may have at most {max} attributes")));
         }
         if !ty.is_vector() {
             return Ok(());
-        }
-        // A kind of id means that something was written: §6.4, vector columns are chosen at creation.
-        if self.base.id_kind.is_some() {
-            return Err(Invalid::new(
-                "vector columns can only be added when the namespace is created",
-            ));
         }
         let max = self.limits.vector_columns_max;
         if self.schema.vectors().count() >= max {
@@ -219,7 +236,8 @@ impl<'a> Draft<'a> {
     }
 }
 
-fn blank(name: &Arc<str>, ty: AttrType, id: crate::model::AttrId) -> Attribute {
+/// An attribute with every option off.
+pub(super) fn blank(name: &Arc<str>, ty: AttrType, id: crate::model::AttrId) -> Attribute {
     Attribute {
         id,
         name: name.clone(),
@@ -233,10 +251,13 @@ fn blank(name: &Arc<str>, ty: AttrType, id: crate::model::AttrId) -> Attribute {
         metric: None,
         late_interaction: false,
         sparse_knn: false,
+        embed: None,
+        nullable: false,
     }
 }
 
-fn prefix(place: &str, e: Invalid) -> Invalid {
+/// The same error, saying where.
+pub(super) fn prefix(place: &str, e: Invalid) -> Invalid {
     Invalid {
         kind: e.kind,
         message: format!("{place}: {}", e.message),

@@ -1,6 +1,7 @@
 //! Table-driven: good bodies with the columns they become, bad ones with what the client reads.
 
 mod bad;
+mod embedding;
 mod good;
 mod properties;
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use arrow::buffer::MutableBuffer;
+use arrow::buffer::{MutableBuffer, NullBuffer};
 use half::f16;
 
 use super::body::Cell;
@@ -11,37 +11,88 @@ use super::json;
 use crate::model::types::DIMS_MAX;
 use crate::model::{Element, VectorColumn, encoding};
 
-/// Builds a column of dense vectors.
+/// Most bytes of a column that stand for rows without a vector, beyond four times those of the rows
+/// that have one: a short body must not make us reserve much.
+const ABSENT_BYTES_SPARE: usize = 64 << 20;
+
+/// Builds a column of dense vectors, null where a row has none.
 ///
-/// * `cells` — one per row and none of them null: the caller has checked that
+/// * `cells` — ascending by row
+/// * `row_bytes` — one per row; the bytes of each vector are added
 pub(super) fn build(
     dims: u32,
     element: Element,
     cells: &[Cell<'_>],
     row_bytes: &mut [u64],
 ) -> Result<VectorColumn, BadCell> {
-    let stride = dims as usize * element.bytes();
+    let (stride, rows) = (dims as usize * element.bytes(), row_bytes.len());
+    let mut given = cells.iter().filter(|c| !c.is_null()).peekable();
+    let count = given.clone().count();
+    check_absent(rows, count, stride).map_err(|reason| BadCell {
+        row: given.peek().map_or(0, |c| c.row),
+        reason,
+    })?;
     // A number takes at least two bytes of text for at most four of ours, so that a short body cannot
     // make us reserve much before its dimensions have been checked.
     let text_bytes: usize = cells.iter().map(|c| c.text.len()).sum();
-    let mut data = MutableBuffer::new((cells.len() * stride).min(2 * text_bytes));
+    let mut data = MutableBuffer::new((rows * stride).min(2 * text_bytes));
+    let mut valid = Vec::new();
     let mut scratch = Vec::new();
-    for cell in cells {
-        let bad = |reason| BadCell { row: cell.row, reason };
-        check_length(cell, dims).map_err(bad)?;
+    for (row, bytes) in (0u32..).zip(row_bytes) {
         let start = data.len();
-        data.resize(start + stride, 0);
-        read(cell, element, &mut data.as_slice_mut()[start..], &mut scratch).map_err(bad)?;
-        if let Some(bytes) = row_bytes.get_mut(cell.row as usize) {
+        let cell = given.next_if(|c| c.row == row);
+        if let Some(cell) = cell {
+            let bad = |reason| BadCell { row, reason };
+            check_length(cell, dims).map_err(bad)?;
+            data.resize(start + stride, 0);
+            read(cell, element, &mut data.as_slice_mut()[start..], &mut scratch).map_err(bad)?;
             *bytes += stride as u64;
+        } else {
+            data.resize(start + stride, 0);
+        }
+        if count < rows {
+            valid.push(cell.is_some());
         }
     }
     Ok(VectorColumn {
         dims,
         element,
         data: data.into(),
-        nulls: None,
+        nulls: (count < rows).then(|| NullBuffer::from(valid)),
     })
+}
+
+/// Refuses columns that are mostly made of rows without a vector.
+pub(super) fn check_absent(rows: usize, given: usize, stride: usize) -> Result<(), String> {
+    let absent = (rows - given).saturating_mul(stride);
+    match absent <= (4 * given * stride).saturating_add(ABSENT_BYTES_SPARE) {
+        true => Ok(()),
+        false => Err("is one of few vectors among many rows without one; send those rows apart".to_owned()),
+    }
+}
+
+/// Stores numbers as elements of a column.
+///
+/// * `out` — as many elements as there are numbers
+pub(super) fn store(numbers: impl Iterator<Item = f32>, element: Element, out: &mut [u8]) -> Result<(), String> {
+    match element {
+        Element::F32 => {
+            for (slot, x) in out.as_chunks_mut::<4>().0.iter_mut().zip(numbers) {
+                *slot = finite(x)?.to_le_bytes();
+            }
+        }
+        Element::F16 => {
+            for (slot, x) in out.as_chunks_mut::<2>().0.iter_mut().zip(numbers) {
+                *slot = to_f16(x)?;
+            }
+        }
+        Element::I8 => {
+            for (slot, x) in out.as_chunks_mut::<1>().0.iter_mut().zip(numbers) {
+                *slot = to_i8(f64::from(x))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Finds texts too short for `dims` elements before memory is taken for them.
@@ -123,19 +174,7 @@ fn read_base64(text: &str, dims: usize, element: Element, out: &mut [u8], scratc
     scratch.resize(dims * 4, 0);
     decode(&value, scratch)?;
     let words = scratch.as_chunks::<4>().0.iter().map(|w| f32::from_le_bytes(*w));
-    match element {
-        Element::F16 => {
-            for (slot, x) in out.as_chunks_mut::<2>().0.iter_mut().zip(words) {
-                *slot = to_f16(x)?;
-            }
-        }
-        Element::I8 | Element::F32 => {
-            for (slot, x) in out.as_chunks_mut::<1>().0.iter_mut().zip(words) {
-                *slot = to_i8(f64::from(x))?;
-            }
-        }
-    }
-    Ok(())
+    store(words, element, out)
 }
 
 fn decode(value: &str, out: &mut [u8]) -> Result<(), String> {

@@ -4,10 +4,15 @@ use std::ops::Range;
 
 use arrow::buffer::NullBuffer;
 
+use super::fuzzy::Scratch;
+use super::pattern::Pattern;
 use super::{Atom, BoundFilter, Comparison, Condition, Target, Test, float_key};
-use crate::base::Bitset;
+use crate::base::{Bitset, is_abandoned};
 use crate::query::values::{ListView, ScalarView, Values, list_view, scalar_view};
 use crate::tail::Chunk;
+
+/// Of so many rows at most one has to be left for it to be quicker to look at them one by one.
+const SPARSE: usize = 32;
 
 /// The rows of a chunk, dead ones included, for which the filter holds.
 pub fn evaluate(filter: &BoundFilter, chunk: &Chunk) -> Bitset {
@@ -20,10 +25,17 @@ pub fn evaluate_rows(filter: &BoundFilter, chunk: &Chunk, rows: Range<usize>) ->
         BoundFilter::And(list) => {
             let mut all = Bitset::full(rows.len());
             for inner in list {
-                if all.none() {
-                    break;
+                let left = all.count();
+                match left * SPARSE <= rows.len() {
+                    true if left == 0 => break,
+                    true => {
+                        let holds = |bit: &usize| matches_row(inner, chunk, (rows.start + bit) as u32);
+                        let kept: Vec<usize> = all.iter().filter(holds).collect();
+                        all = Bitset::empty(rows.len());
+                        kept.into_iter().for_each(|bit| all.insert(bit));
+                    }
+                    false => all.and(&evaluate_rows(inner, chunk, rows.clone())),
                 }
-                all.and(&evaluate_rows(inner, chunk, rows.clone()));
             }
             all
         }
@@ -81,7 +93,11 @@ fn evaluate_test(test: &Test, chunk: &Chunk, rows: Range<usize>) -> Bitset {
             };
             (holding(atom, view.values, rows.clone()), view.nulls)
         }
-        (Condition::AnyElement(_) | Condition::Whole(_), Target::Id) => unreachable!("ids are no arrays"),
+        (_, Target::Id) => unreachable!("ids are neither arrays nor searched"),
+        (Condition::Tokens(tokens), Target::Attribute(id)) => match tokens.holding(chunk, id, rows.clone()) {
+            Some(found) => found,
+            None => return constant(test.null, rows.len()),
+        },
         (condition, Target::Attribute(id)) => {
             let Some(view) = list_view(chunk, id) else {
                 return constant(test.null, rows.len());
@@ -131,7 +147,7 @@ fn holding_arrays(condition: &Condition, view: &ListView<'_>, rows: Range<usize>
             let elements = elements_of(row);
             elements.len() == atoms.len() && elements.zip(atoms).all(|(e, atom)| holds(atom, view.elements, e))
         }),
-        Condition::Scalar(_) => unreachable!("the binder gives arrays conditions on arrays"),
+        Condition::Scalar(_) | Condition::Tokens(_) => unreachable!("the caller has dealt with them"),
     }
 }
 
@@ -156,8 +172,23 @@ fn holding(atom: &Atom, values: Values<'_>, rows: Range<usize>) -> Bitset {
         (Atom::IntIn(set), Values::I64(v)) => pack_slice(&v[rows], |x| set.contains(&x)),
         (Atom::UIntIn(set), Values::U64(v)) => pack_slice(&v[rows], |x| set.contains(&x)),
         (Atom::FloatIn(set), Values::F64(v)) => pack_slice(&v[rows], |x| set.contains(&float_key(x))),
+        (Atom::Bool([no, yes]), Values::Bool(v)) if no != yes => {
+            let bits = v.slice(rows.start, rows.len());
+            let mut set = Bitset::from_words(bits.bit_chunks().iter_padded().collect(), rows.len());
+            if *no {
+                set.invert();
+            }
+            set
+        }
         (Atom::Bytes(Comparison::Eq, operand), Values::String(v)) => {
             pack(rows, |i| v.value(i).as_bytes() == &**operand)
+        }
+        (Atom::Pattern(Pattern::Regex(regex)), Values::String(v)) => {
+            pack(rows, |i| !is_abandoned() && regex.is_match(v.value(i)))
+        }
+        (Atom::Fuzzy(query), Values::String(v)) => {
+            let mut scratch = Scratch::default();
+            pack(rows, |i| !is_abandoned() && query.matches(v.value(i), &mut scratch))
         }
         _ => pack(rows, |i| holds(atom, values, i)),
     }
@@ -188,13 +219,18 @@ fn holds(atom: &Atom, values: Values<'_>, i: usize) -> bool {
         (Atom::BytesIn(set), values) => {
             set.contains(values.bytes(i).expect("the binder gives numbers no bytes to compare"))
         }
+        (Atom::Pattern(pattern), Values::String(v)) => pattern.matches(v.value(i)),
+        (Atom::Fuzzy(query), Values::String(v)) => query.matches(v.value(i), &mut Scratch::default()),
         _ => unreachable!("the binder fits conditions to the attribute's type"),
     }
 }
 
-fn pack(rows: Range<usize>, f: impl Fn(usize) -> bool) -> Bitset {
+fn pack(rows: Range<usize>, mut f: impl FnMut(usize) -> bool) -> Bitset {
     let len = rows.len();
     let words = rows.clone().step_by(64).map(|start| {
+        if is_abandoned() {
+            return 0;
+        }
         let end = rows.end.min(start + 64);
         (start..end).fold(0u64, |word, i| word | u64::from(f(i)) << (i - start))
     });

@@ -2,21 +2,29 @@
 //!
 //! # What stays true
 //!
-//! - Logic is two-valued: a test is true or false for every row, null rows included
-//!   (`null_matches` is the only place that says which), so `Not` is the exact complement.
+//! - Logic is two-valued: a test is true or false for every row, null rows included ([`rules`] is
+//!   the only place that says which), so `Not` is the exact complement.
 //! - Comparisons are exact. A number that the attribute's type cannot hold, such as 2.5 or 2^70
 //!   for an int, is turned into the range of values that satisfy the comparison when the filter is
 //!   bound; nothing is rounded.
-//! - Strings, uuids and bytes are compared bytewise.
+//! - Strings, uuids and bytes are compared bytewise. Patterns and fuzzy queries see characters.
+//! - Every operator takes time in proportion to the text it looks at, times the size of its operand,
+//!   which is bounded ([`pattern`], [`fuzzy`], [`tokens`]).
 //!
 //! # Cost
 //!
 //! No requests. One pass over each tested column, a bit per row in memory for each open node of
-//! the filter.
+//! the filter. Tests of tokens read the postings of the chunk's text index instead.
 
 mod bind;
 mod evaluate;
+mod fuzzy;
 mod operand;
+mod pattern;
+mod rules;
+mod set;
+mod stepwise;
+mod tokens;
 
 #[cfg(test)]
 mod tests;
@@ -24,12 +32,14 @@ mod tests;
 pub use bind::bind;
 pub use evaluate::{evaluate, evaluate_rows, matches_row};
 
-use std::hash::Hash;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
-use hashbrown::{Equivalent, HashSet};
-
-use crate::model::{AttrId, FilterOp};
+use crate::model::AttrId;
+use fuzzy::FuzzyQuery;
+use pattern::Pattern;
+use set::Set;
+use tokens::TokenTest;
 
 /// A filter whose operands are typed and whose attributes are known. Valid for the schema it was
 /// bound to and every later one in which its attributes still exist.
@@ -39,6 +49,26 @@ pub enum BoundFilter {
     Or(Vec<BoundFilter>),
     Not(Box<BoundFilter>),
     Test(Test),
+}
+
+impl BoundFilter {
+    /// What a row costs, roughly: to be compared only.
+    fn cost(&self) -> u32 {
+        match self {
+            BoundFilter::And(list) | BoundFilter::Or(list) => list.iter().map(BoundFilter::cost).max().unwrap_or(0),
+            BoundFilter::Not(inner) => inner.cost(),
+            BoundFilter::Test(test) => match &test.condition {
+                Condition::Tokens(_) => 2,
+                Condition::Scalar(atom) | Condition::AnyElement(atom) => match atom {
+                    Atom::Fuzzy(_) => 4,
+                    Atom::Pattern(_) => 3,
+                    Atom::Bytes(..) | Atom::BytesIn(_) => 1,
+                    _ => 0,
+                },
+                Condition::Whole(_) => 1,
+            },
+        }
+    }
 }
 
 /// One comparison.
@@ -67,6 +97,8 @@ enum Condition {
     AnyElement(Atom),
     /// Of the elements, one by one; there are as many.
     Whole(Vec<Atom>),
+    /// Of the tokens of the text, or of the texts.
+    Tokens(Arc<TokenTest>),
 }
 
 /// What has to hold for one scalar. The variant fits the attribute's type.
@@ -85,6 +117,8 @@ enum Atom {
     Bool([bool; 2]),
     Bytes(Comparison, Box<[u8]>),
     BytesIn(Set<Box<[u8]>>),
+    Pattern(Pattern),
+    Fuzzy(Arc<FuzzyQuery>),
 }
 
 /// The comparisons of a scalar with one operand.
@@ -97,52 +131,7 @@ enum Comparison {
     Gte,
 }
 
-/// Whether rows without a value pass a test. The only place where null rules are written.
-///
-/// * `null_operand` — the operand is null, or is a list with a null in it
-fn null_matches(op: FilterOp, null_operand: bool) -> bool {
-    match op {
-        FilterOp::Eq | FilterOp::In => null_operand,
-        FilterOp::NotEq | FilterOp::NotIn => !null_operand,
-        // Null sorts before every value, and is not less than itself.
-        FilterOp::Lt => !null_operand,
-        FilterOp::Lte => true,
-        FilterOp::Gt | FilterOp::Gte => false,
-        FilterOp::Contains | FilterOp::ContainsAny => false,
-        FilterOp::NotContains | FilterOp::NotContainsAny => true,
-    }
-}
-
 /// The bits by which floats are looked up: equal for equal floats, which −0 and 0 are.
 fn float_key(x: f64) -> u64 {
     (x + 0.0).to_bits()
-}
-
-/// Lists up to this long are searched one by one, which is faster than hashing.
-const FEW: usize = 8;
-
-/// Values to look for.
-#[derive(Clone, Debug)]
-enum Set<T> {
-    Few(Vec<T>),
-    Many(HashSet<T>),
-}
-
-impl<T: Eq + Hash> Set<T> {
-    fn contains<Q: Equivalent<T> + Hash + ?Sized>(&self, value: &Q) -> bool {
-        match self {
-            Set::Few(list) => list.iter().any(|x| value.equivalent(x)),
-            Set::Many(set) => set.contains(value),
-        }
-    }
-}
-
-impl<T: Eq + Hash> FromIterator<T> for Set<T> {
-    fn from_iter<I: IntoIterator<Item = T>>(values: I) -> Self {
-        let set: HashSet<T> = values.into_iter().collect();
-        match set.len() <= FEW {
-            true => Set::Few(set.into_iter().collect()),
-            false => Set::Many(set),
-        }
-    }
 }

@@ -5,7 +5,8 @@ use std::ops::RangeInclusive;
 use serde_json::Value as Json;
 use uuid::Uuid;
 
-use super::{Atom, Comparison, Set, float_key};
+use super::set::Set;
+use super::{Atom, Comparison, float_key};
 use crate::model::{Scalar, datetime};
 
 /// An operand of the right JSON type for its attribute.
@@ -181,18 +182,26 @@ fn float_range(comparison: Comparison, n: Number) -> Option<RangeInclusive<f64>>
 
 /// How an error message calls the type of a JSON value.
 pub(super) fn json_type(value: &Json) -> String {
+    let Json::Array(list) = value else {
+        return name_of(value).into();
+    };
+    // Only one level, and not what is nested in it: the depth is the client's choice.
+    let mut names = list.iter().map(name_of);
+    let first = names.next().unwrap_or("");
+    match names.find(|other| *other != first) {
+        None => format!("[]{first}"),
+        Some(other) => format!("[]{first} with {other} in it"),
+    }
+}
+
+fn name_of(value: &Json) -> &'static str {
     match value {
-        Json::Null => "null".into(),
-        Json::Bool(_) => "bool".into(),
-        Json::Number(n) if n.is_u64() || n.is_i64() => "int".into(),
-        Json::Number(_) => "float".into(),
-        Json::String(_) => "string".into(),
-        // Only the first element, and not what is nested in it: the depth is the client's choice.
-        Json::Array(list) => match list.first() {
-            None => "[]".into(),
-            Some(Json::Array(_)) => "[][]".into(),
-            Some(first) => format!("[]{}", json_type(first)),
-        },
-        Json::Object(_) => "object".into(),
+        Json::Null => "null",
+        Json::Bool(_) => "bool",
+        Json::Number(n) if n.is_u64() || n.is_i64() => "int",
+        Json::Number(_) => "float",
+        Json::String(_) => "string",
+        Json::Array(_) => "[]",
+        Json::Object(_) => "object",
     }
 }

@@ -1,3 +1,4 @@
+mod ranking;
 pub mod support;
 
 use std::cmp::Ordering;
@@ -115,7 +116,7 @@ proptest! {
         expected.truncate(k);
         let rank_by = RankBy::Nearest { attribute: "v".into(), query: VectorQuery::One(vec![1.0, 0.0]), exact: true };
         let mut query = query(Some(rank_by), k);
-        query.filter = Some(Filter::Compare { attribute: "n".into(), op: FilterOp::Gte, operand: json!(low) });
+        query.filter = Some(Filter::compare("n", FilterOp::Gte, json!(low)));
         let found = ask(&snapshot, query, &CpuPool::inline()).unwrap();
         let ranks: Vec<_> = expected.iter().map(|e| Some(Rank::Distance(e.0))).collect();
         prop_assert_eq!(found.iter().map(|r| r.rank).collect::<Vec<_>>(), ranks);
@@ -173,11 +174,7 @@ fn a_big_part_is_dealt_out_and_answers_the_same_on_any_pool() {
     let order = RankBy::Order(vec![("n".into(), Direction::Desc)]);
     for rank_by in [None, Some(nearest), Some(order)] {
         let mut query = query(rank_by, 100);
-        query.filter = Some(Filter::Compare {
-            attribute: "n".into(),
-            op: FilterOp::NotEq,
-            operand: json!(9),
-        });
+        query.filter = Some(Filter::compare("n", FilterOp::NotEq, json!(9)));
         let one = ask(&snapshot, query.clone(), &CpuPool::inline()).unwrap();
         let two = ask(&snapshot, query, &CpuPool::new(2)).unwrap();
         assert_eq!(one.len(), 100);

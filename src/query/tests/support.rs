@@ -11,7 +11,7 @@ use crate::base::Bitset;
 use crate::model::batch::arrow_type;
 use crate::model::value::Vector;
 use crate::model::{
-    AttrType, Attribute, Column, Element, Id, IdColumn, IdKind, Metric, Scalar, Schema, Value, VectorColumn,
+    AttrType, Attribute, Column, Element, Id, IdColumn, IdKind, Metric, Scalar, Schema, Value, VectorColumn, encoding,
 };
 use crate::snapshot::Snapshot;
 use crate::tail::{Chunk, Part};
@@ -25,7 +25,8 @@ pub fn schema_of(kind: IdKind, attributes: &[(&str, &str)]) -> Schema {
     schema.id_kind = Some(kind);
     for (name, ty) in attributes {
         let ty = AttrType::parse(ty).unwrap();
-        let metric = ty.is_vector().then_some(Metric::EuclideanSquared);
+        let multi = matches!(ty, AttrType::MultiVector { .. });
+        let metric = (ty.is_vector() || multi).then_some(Metric::EuclideanSquared);
         schema.put(Attribute {
             id: schema.next_attribute_id(),
             name: (*name).into(),
@@ -37,8 +38,10 @@ pub fn schema_of(kind: IdKind, attributes: &[(&str, &str)]) -> Schema {
             fuzzy: false,
             ann: metric,
             metric,
-            late_interaction: false,
-            sparse_knn: false,
+            late_interaction: multi,
+            sparse_knn: ty == AttrType::SparseVector,
+            embed: None,
+            nullable: false,
         });
     }
     schema
@@ -97,6 +100,14 @@ fn column(ty: AttrType, values: &[Value]) -> Column {
                 data: Buffer::from_vec(bytes),
                 nulls: nulls(),
             })
+        }
+        AttrType::MultiVector { .. } | AttrType::SparseVector => {
+            let bytes = values.iter().map(|v| match v {
+                Value::MultiVector { elements, .. } => Some(encoding::encode_multi_vector(elements)),
+                Value::SparseVector(entries) => Some(encoding::encode_sparse(entries)),
+                _ => None,
+            });
+            Column::Values(Arc::new(bytes.collect::<LargeBinaryArray>()))
         }
         other => panic!("no test rows of {other}"),
     }

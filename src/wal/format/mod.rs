@@ -19,6 +19,7 @@ mod container;
 mod groups;
 mod pieces;
 pub mod schema;
+mod settings;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -38,8 +39,9 @@ use uuid::Uuid;
 use self::container::Kind;
 use self::groups::{GroupReader, GroupWriter};
 pub(super) use self::groups::{slice_batch, slice_ids};
-use super::{BlobRef, Digest, Entry, EntryKind, Operation, RequestEffects};
+use super::{BlobRef, Digest, Entry, EntryKind, Operation, Reply, RequestEffects};
 use crate::model::Seq;
+use crate::model::write::Counts;
 use crate::store::PutPayload;
 
 /// The version of new entries.
@@ -173,12 +175,49 @@ fn encode_request(request: &RequestEffects, groups: &mut GroupWriter) -> proto::
         schema: (!request.schema.is_empty()).then(|| schema::change_to_proto(&request.schema)),
         operations: request.operations.iter().filter_map(|op| groups.add(op)).collect(),
         staged: request.staged.iter().map(blob_to_proto).collect(),
+        reply: request.reply.as_ref().map(reply_to_proto),
+        settings: (!request.settings.is_empty()).then(|| settings::change_to_proto(&request.settings)),
     }
+}
+
+fn reply_to_proto(reply: &Reply) -> proto::Reply {
+    let Counts {
+        upserted,
+        patched,
+        deleted,
+        remaining,
+        logical_bytes,
+        searched,
+    } = reply.counts;
+    proto::Reply {
+        body: u128_bytes(reply.body),
+        upserted,
+        patched,
+        deleted,
+        remaining,
+        logical_bytes,
+        searched,
+    }
+}
+
+fn reply_from_proto(reply: &proto::Reply) -> Result<Reply, DecodeError> {
+    Ok(Reply {
+        body: u128_of(&reply.body, "reply")?,
+        counts: Counts {
+            upserted: reply.upserted,
+            patched: reply.patched,
+            deleted: reply.deleted,
+            remaining: reply.remaining,
+            logical_bytes: reply.logical_bytes,
+            searched: reply.searched,
+        },
+    })
 }
 
 fn decode_request(request: &proto::Request, groups: &mut GroupReader) -> Result<RequestEffects, DecodeError> {
     Ok(RequestEffects {
         request: u128_of(&request.request, "request")?,
+        reply: request.reply.as_ref().map(reply_from_proto).transpose()?,
         schema: match &request.schema {
             Some(change) => schema::change_from_proto(change)?,
             None => Default::default(),
@@ -193,6 +232,10 @@ fn decode_request(request: &proto::Request, groups: &mut GroupReader) -> Result<
             .iter()
             .map(blob_from_proto)
             .collect::<Result<Vec<_>, _>>()?,
+        settings: match &request.settings {
+            Some(change) => settings::change_from_proto(change)?,
+            None => Default::default(),
+        },
     })
 }
 

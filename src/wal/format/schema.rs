@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{DecodeError, proto};
-use crate::model::schema::{Language, SchemaChange, Tokenizer};
+use crate::model::schema::{Embed, Language, SchemaChange, Tokenizer};
 use crate::model::types::DIMS_MAX;
 use crate::model::{AttrId, AttrType, Attribute, FullTextConfig, IdKind, Metric};
 
@@ -68,6 +68,11 @@ pub fn attribute_to_proto(attribute: &Attribute) -> proto::Attribute {
         metric: metric_to_proto(attribute.metric),
         late_interaction: attribute.late_interaction,
         sparse_knn: attribute.sparse_knn,
+        embed: attribute.embed.as_ref().map(|embed| proto::Embed {
+            model: embed.model.to_string(),
+            target: embed.target.to_string(),
+        }),
+        nullable: attribute.nullable,
     }
 }
 
@@ -90,6 +95,11 @@ pub fn attribute_from_proto(attribute: &proto::Attribute) -> Result<Attribute, D
         metric: metric_from_proto(attribute.metric)?,
         late_interaction: attribute.late_interaction,
         sparse_knn: attribute.sparse_knn,
+        embed: attribute.embed.as_ref().map(|embed| Embed {
+            model: embed.model.as_str().into(),
+            target: embed.target.as_str().into(),
+        }),
+        nullable: attribute.nullable,
     })
 }
 

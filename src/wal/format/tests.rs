@@ -11,12 +11,14 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::batch::{NamedColumn, arrow_type};
-use crate::model::schema::{Language, SchemaChange, Tokenizer};
+use crate::model::schema::{Embed, Language, SchemaChange, Tokenizer};
 use crate::model::{
     AttrId, AttrType, Attribute, Column, Element, FullTextConfig, Id, IdColumn, IdKind, Metric, RowBatch, Scalar,
     VectorColumn,
 };
 use crate::wal::stage;
+
+mod settings;
 
 /// Columns of every type, each value derived from its row's number, some null.
 fn column(name: &str, ty: &str, rows: &[u64]) -> NamedColumn {
@@ -125,9 +127,18 @@ const EVERY_TYPE: [(&str, &str); 14] = [
 fn request(number: u128, operations: Vec<Operation>) -> RequestEffects {
     RequestEffects {
         request: number,
-        schema: SchemaChange::default(),
         operations,
-        staged: Vec::new(),
+        reply: (number % 2 == 1).then(|| Reply {
+            body: number << 64,
+            counts: Counts {
+                upserted: Some(3),
+                deleted: Some(0),
+                remaining: Some(true),
+                logical_bytes: u64::MAX,
+                ..Counts::default()
+            },
+        }),
+        ..RequestEffects::default()
     }
 }
 
@@ -165,6 +176,8 @@ fn attribute() -> Attribute {
         metric: Some(Metric::CosineDistance),
         late_interaction: true,
         sparse_knn: false,
+        embed: None,
+        nullable: false,
     }
 }
 
@@ -185,7 +198,7 @@ fn meaning(entry: &Entry) -> String {
         EntryKind::DeleteNamespace => text += "\ndelete namespace",
         EntryKind::Data(requests) => {
             for r in requests {
-                text += &format!("\n{:x} {:?} {:?}", r.request, r.schema, r.staged);
+                text += &format!("\n{:x} {:?} {:?} {:?}", r.request, r.schema, r.staged, r.settings);
                 r.operations
                     .iter()
                     .filter(|op| op.rows() > 0)
@@ -613,5 +626,24 @@ proptest! {
     fn no_bytes_panic(bytes in vec(any::<u8>(), 0..300)) {
         prop_assert!(decode(bytes.clone().into()).is_err());
         prop_assert!(decode_blob(bytes.into()).is_err());
+    }
+}
+
+#[test]
+fn embedding_survives_the_log() {
+    let embedded = Attribute {
+        embed: Some(Embed {
+            model: "some/model".into(),
+            target: "$embed_a".into(),
+        }),
+        ..attribute()
+    };
+    let filled = Attribute {
+        nullable: true,
+        ..attribute()
+    };
+    for attribute in [attribute(), embedded, filled] {
+        let message = schema::attribute_to_proto(&attribute);
+        assert_eq!(schema::attribute_from_proto(&message).unwrap(), attribute);
     }
 }

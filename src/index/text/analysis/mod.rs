@@ -7,8 +7,13 @@
 //!
 //! The API calls `max_token_length` a number of bytes; alyze, which is the service's own analyser,
 //! counts characters. What the service does wins here, and `pre_tokenized_array` follows suit.
+//!
+//! Every token knows which bytes of its text it was made of. Ranges of one text ascend and never
+//! overlap; what a filter drops has none.
 
 mod runs;
+
+use std::ops::Range;
 
 use alyze::analyze::{
     AnalysisOptions, Analyzer as Pipeline, LanguageWithStopwords, ReusableBuffer, StemmingLanguage, StopwordRemoval,
@@ -37,6 +42,17 @@ enum Segmentation {
     Runs(Runs),
     /// The whole text is one token.
     Whole,
+}
+
+/// A token, and where it comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token<'a> {
+    /// As it is indexed: after all filters.
+    pub text: &'a str,
+    /// Counts from 0 and skips the places of dropped tokens.
+    pub position: u32,
+    /// The bytes of the word it was made of, in the text that was analysed.
+    pub range: Range<usize>,
 }
 
 /// Scratch memory and a cache of stems, to be reused from text to text. Belongs to no analyser in
@@ -114,8 +130,13 @@ impl Analyzer {
 
     /// Hands every token of `text` with its position to `emit`, first to last. Positions count
     /// from 0 and skip the places of dropped tokens.
-    pub fn analyze(&self, text: &str, buffer: &mut Buffer, emit: impl FnMut(&str, u32)) {
-        self.analyze_all(std::iter::once(text), buffer, emit);
+    pub fn analyze(&self, text: &str, buffer: &mut Buffer, mut emit: impl FnMut(&str, u32)) {
+        self.tokens(text, buffer, |token| emit(token.text, token.position));
+    }
+
+    /// Hands every token of `text` to `emit`, first to last, with the place it has in the text.
+    pub fn tokens(&self, text: &str, buffer: &mut Buffer, emit: impl FnMut(Token<'_>)) {
+        self.run(std::iter::once(text), buffer, emit);
     }
 
     /// Analyses the elements of one array, one after the other, as one field: tokens never span
@@ -126,23 +147,40 @@ impl Analyzer {
         buffer: &mut Buffer,
         mut emit: impl FnMut(&str, u32),
     ) {
+        self.run(texts, buffer, |token| emit(token.text, token.position));
+    }
+
+    /// The ranges of tokens are those in their own text.
+    fn run<'a>(&self, texts: impl Iterator<Item = &'a str>, buffer: &mut Buffer, mut emit: impl FnMut(Token<'_>)) {
         let buffer = buffer.for_stems_of(self.stemming);
         match &self.segmentation {
             Segmentation::Uax29 => self.words.analyze_inputs(texts, buffer, |token| {
-                emit(token.text, u32::try_from(token.position).unwrap_or(u32::MAX));
+                emit(Token {
+                    text: token.text,
+                    position: u32::try_from(token.position).unwrap_or(u32::MAX),
+                    range: token.byte_range,
+                });
                 true
             }),
             Segmentation::Runs(runs) => {
                 let mut position = 0u32;
-                for segment in texts.flat_map(|text| runs.segments(text)) {
-                    self.filter(segment, buffer, |token| emit(token, position));
+                for (start, segment) in texts.flat_map(|text| runs.segments(text)) {
+                    let range = start..start + segment.len();
+                    self.filter(segment, buffer, |text| {
+                        emit(Token {
+                            text,
+                            position,
+                            range: range.clone(),
+                        });
+                    });
                     position = position.saturating_add(1);
                 }
             }
             Segmentation::Whole => {
-                for (position, token) in (0u32..).zip(texts) {
-                    if token.chars().nth(self.max_token_chars).is_none() {
-                        emit(token, position);
+                for (position, text) in (0u32..).zip(texts) {
+                    if text.chars().nth(self.max_token_chars).is_none() {
+                        let range = 0..text.len();
+                        emit(Token { text, position, range });
                     }
                 }
             }

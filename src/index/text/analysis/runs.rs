@@ -25,16 +25,16 @@ pub(super) enum Runs {
 }
 
 impl Runs {
-    /// The segments of `text`, first to last.
-    pub(super) fn segments(self, text: &str) -> impl Iterator<Item = &str> {
-        let mut rest = text;
+    /// The segments of `text`, first to last, each with the byte where it begins.
+    pub(super) fn segments(self, text: &str) -> impl Iterator<Item = (usize, &str)> {
+        let mut at = 0;
         std::iter::from_fn(move || {
-            while let Some(first) = rest.chars().next() {
-                let (len, is_token) = self.first_segment(rest, first);
-                let (segment, tail) = rest.split_at(len);
-                rest = tail;
+            while let Some(first) = text[at..].chars().next() {
+                let start = at;
+                let (len, is_token) = self.first_segment(&text[start..], first);
+                at += len;
                 if is_token {
-                    return Some(segment);
+                    return Some((start, &text[start..at]));
                 }
             }
             None

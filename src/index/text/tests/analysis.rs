@@ -256,3 +256,118 @@ proptest::proptest! {
         }
     }
 }
+
+/// Every token with the word it was made of.
+fn words(config: &FullTextConfig, text: &str) -> Vec<(String, String)> {
+    let mut words = Vec::new();
+    Analyzer::new(config).tokens(text, &mut Buffer::new(), |token| {
+        words.push((text[token.range].to_owned(), token.text.to_owned()));
+    });
+    words
+}
+
+#[test]
+fn the_range_of_a_token_is_the_word_it_was_made_of() {
+    let filtered = |tokenizer| FullTextConfig {
+        stemming: true,
+        remove_stopwords: true,
+        ascii_folding: true,
+        max_token_length: 12,
+        ..config(tokenizer)
+    };
+    let text = "¡The Walruses—JUMPED über extraordinarily Straßen 🙂 İstanbul 12!";
+    for tokenizer in [
+        Tokenizer::WordV0,
+        Tokenizer::WordV1,
+        Tokenizer::WordV2,
+        Tokenizer::WordV3,
+        Tokenizer::WordV4,
+    ] {
+        let mut expected = vec![
+            ("Walruses", "walrus"),
+            ("JUMPED", "jump"),
+            ("über", "uber"),
+            ("Straßen", "strassen"),
+            ("🙂", "🙂"),
+            ("İstanbul", "i\u{307}stanbul"),
+            ("12", "12"),
+        ];
+        if tokenizer == Tokenizer::WordV0 {
+            expected.retain(|(word, _)| *word != "🙂");
+        }
+        let expected: Vec<_> = expected
+            .iter()
+            .map(|(w, t)| ((*w).to_owned(), (*t).to_owned()))
+            .collect();
+        assert_eq!(words(&filtered(tokenizer), text), expected, "{tokenizer:?}");
+    }
+    // A token as it is, is its own word; one that is too long has none.
+    let whole = FullTextConfig {
+        max_token_length: 5,
+        ..super::pre_tokenized()
+    };
+    assert_eq!(words(&whole, "a b,"), [("a b,".to_owned(), "a b,".to_owned())]);
+    assert!(words(&whole, "abcdef").is_empty());
+}
+
+#[test]
+fn older_tokenizers_have_their_published_differences() {
+    use Tokenizer::*;
+    let cases: &[(&[Tokenizer], &str, &[&str])] = &[
+        // Marks and joiners separate, letters of any writing do not.
+        (&[WordV0, WordV1, WordV2], "ab\u{301}c", &["ab", "c"]),
+        (&[WordV3, WordV4], "ab\u{301}c", &["ab\u{301}c"]),
+        (&[WordV0, WordV1, WordV2, WordV3, WordV4], "Ωμέγα", &["ωμέγα"]),
+        (&[WordV0, WordV1, WordV2], "x² ½", &["x²", "½"]),
+        (&[WordV3, WordV4], "x² ½", &["x", "²", "½"]),
+        // Kana and hangul are no ideographs.
+        (&[WordV0, WordV1, WordV2], "カタカナ 한국어", &["カタカナ", "한국어"]),
+        (&[WordV3, WordV4], "カタカナ 한국어", &["カタカナ", "한국어"]),
+        (&[WordV0, WordV1], "図書館へ行く", &["図書館へ行く"]),
+        (&[WordV2], "図書館へ行く", &["図", "書", "館", "へ", "行", "く"]),
+        // Everything else separates.
+        (
+            &[WordV0, WordV1, WordV2],
+            "a.b c'd_e-f/g@h",
+            &["a", "b", "c", "d", "e", "f", "g", "h"],
+        ),
+        (&[WordV3, WordV4], "a.b c'd_e-f/g@h", &["a.b", "c'd_e", "f", "g", "h"]),
+        (&[WordV0, WordV1, WordV2], "1,024.5", &["1", "024", "5"]),
+        (&[WordV3, WordV4], "1,024.5", &["1,024.5"]),
+        // Emoji within a word.
+        (&[WordV0], "go🚀go", &["go", "go"]),
+        (&[WordV1, WordV2, WordV3, WordV4], "go🚀go", &["go", "🚀", "go"]),
+    ];
+    for (tokenizers, text, expected) in cases {
+        for tokenizer in *tokenizers {
+            assert_eq!(
+                tokens(&config(*tokenizer), text),
+                *expected,
+                "{tokenizer:?} of {text:?}"
+            );
+        }
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn ranges_ascend_and_analyse_to_their_tokens_again(
+        text in "(\\PC|[a-zA-Z .'\u{301}#*1\u{200d}\u{fe0f}\u{20e3}🙂🇩漢ßİ]){0,40}",
+        stemming in proptest::bool::ANY,
+        ascii_folding in proptest::bool::ANY,
+    ) {
+        for (tokenizer, _) in Tokenizer::ALL {
+            let filtered = FullTextConfig { stemming, ascii_folding, max_token_length: 254, ..config(tokenizer) };
+            let analyzer = Analyzer::new(&filtered);
+            let mut ranges = Vec::new();
+            analyzer.tokens(&text, &mut Buffer::new(), |t| ranges.push((t.range, t.text.to_owned())));
+            let mut end = 0;
+            for (range, token) in ranges {
+                proptest::prop_assert!(end <= range.start && range.start <= range.end);
+                end = range.end;
+                let again = tokens(&filtered, &text[range.clone()]);
+                proptest::prop_assert_eq!(again, vec![token], "{:?} of {:?}", tokenizer, &text[range]);
+            }
+        }
+    }
+}

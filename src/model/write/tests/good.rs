@@ -314,3 +314,14 @@ fn a_write_fits_a_schema_that_changed_elsewhere_only() {
     assert!(!typeless.fits(&schema), "the null would now set a null");
     assert!(!adds.fits(&schema), "its attribute number is taken");
 }
+
+#[test]
+fn a_write_does_not_fit_a_namespace_that_was_made_anew_with_vectors_or_other_ids() {
+    let schema = schema_of(r#"{"upsert_rows": [{"id": 1}]}"#);
+    let write = prepare(br#"{"upsert_rows": [{"id": 2}]}"#, &schema, &Limits::default()).unwrap();
+    let deletes = prepare(br#"{"deletes": [2]}"#, &schema, &Limits::default()).unwrap();
+    let vectors = r#"{"upsert_rows": [{"id": 1, "vector": [1, 2]}], "distance_metric": "cosine_distance"}"#;
+    assert!(!write.fits(&schema_of(vectors)), "its row has no vector");
+    let strings = schema_of(r#"{"upsert_rows": [{"id": "a"}]}"#);
+    assert!(!write.fits(&strings) && !deletes.fits(&strings));
+}

@@ -1,0 +1,286 @@
+//! What a namespace is set to besides its schema, and the JSON in which clients change it.
+
+use serde_json::{Map, Value};
+
+use super::{Invalid, NamespaceName};
+
+/// The most read replicas that a pinned namespace may ask for.
+pub const REPLICAS_MAX: u32 = 256;
+/// The most shards of a namespace.
+pub const SHARDS_MAX: u32 = 256;
+/// The largest body of a change of settings or of a copy, in bytes.
+pub const SETTINGS_BODY_BYTES_MAX: u64 = 64 * 1024;
+
+/// The settings of a living namespace. A function of its log, as its rows are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Whether writes of documents and schema are refused.
+    pub read_only: bool,
+    /// The read replicas asked for, 1 to [`REPLICAS_MAX`]; `None` when it is not pinned. A wish:
+    /// results and durability do not depend on it.
+    pub pinned_replicas: Option<u32>,
+    /// As its first write, or its copy, gave it, 1 to [`SHARDS_MAX`]; `None` when it did not.
+    /// Recorded and shown only: all rows are in one shard.
+    pub num_shards: Option<u32>,
+    /// The namespace it was branched from.
+    pub parent: Option<NamespaceName>,
+}
+
+/// What one request changes in the settings; `None` leaves a setting as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SettingsChange {
+    pub read_only: Option<bool>,
+    /// The inner `None` unpins.
+    pub pinned_replicas: Option<Option<u32>>,
+    pub num_shards: Option<u32>,
+    pub parent: Option<NamespaceName>,
+}
+
+impl SettingsChange {
+    /// Whether it leaves every setting as it is.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Settings {
+    /// Whether the rows are asked to be spread over several shards.
+    pub fn is_sharded(&self) -> bool {
+        self.num_shards.is_some_and(|n| n > 1)
+    }
+
+    /// Applies a change that was decided under a log slot.
+    pub fn apply(&mut self, change: &SettingsChange) {
+        if let Some(read_only) = change.read_only {
+            self.read_only = read_only;
+        }
+        if let Some(replicas) = change.pinned_replicas {
+            self.pinned_replicas = replicas;
+        }
+        if change.num_shards.is_some() {
+            self.num_shards = change.num_shards;
+        }
+        if change.parent.is_some() {
+            self.parent.clone_from(&change.parent);
+        }
+    }
+}
+
+/// Parses the JSON body of a change of settings (`PATCH …/metadata`). An empty body is `{}`.
+///
+/// * `body` — untrusted, at most [`SETTINGS_BODY_BYTES_MAX`]
+///
+/// # Errors
+///
+/// The sentence for the client, naming the field.
+pub fn parse_change(body: &[u8]) -> Result<SettingsChange, Invalid> {
+    if body.trim_ascii().is_empty() {
+        return Ok(SettingsChange::default());
+    }
+    let value: Value =
+        serde_json::from_slice(body).map_err(|e| Invalid::new(format!("the body is not valid JSON: {e}")))?;
+    let fields = object("the body", &value)?;
+    only("the body", fields, &["pinning", "read_only"])?;
+    let read_only = match fields.get("read_only") {
+        None | Some(Value::Null) => None,
+        Some(Value::Bool(read_only)) => Some(*read_only),
+        Some(other) => return Err(wrong("read_only", other, "a boolean")),
+    };
+    let pinned_replicas = fields.get("pinning").map(parse_pinning).transpose()?;
+    Ok(SettingsChange {
+        read_only,
+        pinned_replicas,
+        ..SettingsChange::default()
+    })
+}
+
+fn parse_pinning(pinning: &Value) -> Result<Option<u32>, Invalid> {
+    match pinning {
+        Value::Null | Value::Bool(false) => Ok(None),
+        Value::Bool(true) => Ok(Some(1)),
+        Value::Object(fields) => {
+            only("pinning", fields, &["replicas"])?;
+            match fields.get("replicas") {
+                None | Some(Value::Null) => Ok(Some(1)),
+                Some(replicas) => count("pinning: replicas", replicas, REPLICAS_MAX).map(Some),
+            }
+        }
+        other => Err(wrong("pinning", other, "null, a boolean or an object")),
+    }
+}
+
+/// Parses the value of `sharding` in a write; `None` for null.
+///
+/// # Errors
+///
+/// The sentence for the client.
+pub fn parse_sharding(text: &str) -> Result<Option<u32>, Invalid> {
+    let value: Value =
+        serde_json::from_str(text).map_err(|e| Invalid::new(format!("sharding is not valid JSON: {e}")))?;
+    if value.is_null() {
+        return Ok(None);
+    }
+    let fields = object("sharding", &value)?;
+    only("sharding", fields, &["num_shards"])?;
+    match fields.get("num_shards") {
+        None => Err(Invalid::shape("sharding: missing field `num_shards`")),
+        Some(shards) => count("sharding: num_shards", shards, SHARDS_MAX).map(Some),
+    }
+}
+
+/// An integer from 1 to `max`.
+fn count(field: &str, value: &Value, max: u32) -> Result<u32, Invalid> {
+    let Value::Number(number) = value else {
+        return Err(wrong(field, value, "an integer"));
+    };
+    let whole = number.as_u64().and_then(|n| u32::try_from(n).ok());
+    whole
+        .filter(|n| (1..=max).contains(n))
+        .ok_or_else(|| Invalid::new(format!("{field} must be an integer from 1 to {max}, got {number}")))
+}
+
+/// The fields of an object.
+pub(super) fn object<'a>(field: &str, value: &'a Value) -> Result<&'a Map<String, Value>, Invalid> {
+    value.as_object().ok_or_else(|| wrong(field, value, "an object"))
+}
+
+/// Refuses fields that are not known.
+pub(super) fn only(field: &str, fields: &Map<String, Value>, known: &[&str]) -> Result<(), Invalid> {
+    match fields.keys().find(|key| !known.contains(&key.as_str())) {
+        None => Ok(()),
+        Some(unknown) => {
+            let shown: String = unknown.chars().take(64).collect();
+            Err(Invalid::new(format!(
+                "{field}: unknown field {shown:?}, expected {}",
+                known.join(", ")
+            )))
+        }
+    }
+}
+
+/// 422: JSON of another type.
+pub(super) fn wrong(field: &str, got: &Value, expected: &str) -> Invalid {
+    let got = match got {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "sequence",
+        Value::Object(_) => "map",
+    };
+    Invalid::shape(format!("{field}: invalid type: {got}, expected {expected}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::InvalidKind;
+
+    fn pinned(replicas: Option<u32>) -> SettingsChange {
+        SettingsChange {
+            pinned_replicas: Some(replicas),
+            ..SettingsChange::default()
+        }
+    }
+
+    fn read_only(read_only: bool) -> SettingsChange {
+        SettingsChange {
+            read_only: Some(read_only),
+            ..SettingsChange::default()
+        }
+    }
+
+    #[test]
+    fn every_documented_form_of_a_change_is_understood() {
+        for (body, expected) in [
+            ("", SettingsChange::default()),
+            (" {} ", SettingsChange::default()),
+            (r#"{"read_only": null}"#, SettingsChange::default()),
+            (r#"{"read_only": true}"#, read_only(true)),
+            (r#"{"read_only": false}"#, read_only(false)),
+            (r#"{"pinning": null}"#, pinned(None)),
+            (r#"{"pinning": false}"#, pinned(None)),
+            (r#"{"pinning": true}"#, pinned(Some(1))),
+            (r#"{"pinning": {}}"#, pinned(Some(1))),
+            (r#"{"pinning": {"replicas": null}}"#, pinned(Some(1))),
+            (r#"{"pinning": {"replicas": 1}}"#, pinned(Some(1))),
+            (r#"{"pinning": {"replicas": 256}}"#, pinned(Some(256))),
+        ] {
+            assert_eq!(parse_change(body.as_bytes()).expect(body), expected, "{body}");
+        }
+        let both = parse_change(br#"{"pinning": {"replicas": 3}, "read_only": true}"#).expect("valid");
+        assert_eq!((both.read_only, both.pinned_replicas), (Some(true), Some(Some(3))));
+    }
+
+    #[test]
+    fn other_changes_are_refused_with_a_sentence() {
+        for (body, kind, says) in [
+            ("[]", InvalidKind::Shape, "expected an object"),
+            ("null", InvalidKind::Shape, "expected an object"),
+            ("{", InvalidKind::Semantic, "not valid JSON"),
+            ("\u{fffd}", InvalidKind::Semantic, "not valid JSON"),
+            (r#"{"readonly": true}"#, InvalidKind::Semantic, "\"readonly\""),
+            (r#"{"read_only": 1}"#, InvalidKind::Shape, "read_only"),
+            (r#"{"read_only": "true"}"#, InvalidKind::Shape, "expected a boolean"),
+            (r#"{"pinning": 1}"#, InvalidKind::Shape, "pinning"),
+            (r#"{"pinning": []}"#, InvalidKind::Shape, "sequence"),
+            (r#"{"pinning": {"replica": 1}}"#, InvalidKind::Semantic, "\"replica\""),
+            (
+                r#"{"pinning": {"replicas": 0}}"#,
+                InvalidKind::Semantic,
+                "from 1 to 256",
+            ),
+            (r#"{"pinning": {"replicas": 257}}"#, InvalidKind::Semantic, "got 257"),
+            (r#"{"pinning": {"replicas": -1}}"#, InvalidKind::Semantic, "got -1"),
+            (r#"{"pinning": {"replicas": 1.5}}"#, InvalidKind::Semantic, "got 1.5"),
+            (
+                r#"{"pinning": {"replicas": 4294967297}}"#,
+                InvalidKind::Semantic,
+                "from 1",
+            ),
+            (r#"{"pinning": {"replicas": "2"}}"#, InvalidKind::Shape, "an integer"),
+        ] {
+            let e = parse_change(body.as_bytes()).expect_err(body);
+            assert_eq!(e.kind, kind, "{body}: {e}");
+            assert!(e.message.contains(says), "{body}: {e}");
+        }
+        let deep = "[".repeat(60_000);
+        assert!(parse_change(format!(r#"{{"pinning": {deep}"#).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn sharding_is_a_count_of_shards() {
+        for (text, expected) in [
+            ("null", None),
+            (r#"{"num_shards": 1}"#, Some(1)),
+            (r#"{"num_shards": 256}"#, Some(256)),
+        ] {
+            assert_eq!(parse_sharding(text).expect(text), expected);
+        }
+        for bad in [
+            "4",
+            "true",
+            "[]",
+            "{}",
+            r#"{"num_shards": 0}"#,
+            r#"{"num_shards": 257}"#,
+            r#"{"num_shards": null}"#,
+            r#"{"num_shards": 2, "by": "id"}"#,
+        ] {
+            assert!(parse_sharding(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_change_touches_only_what_it_names() {
+        let mut settings = Settings::default();
+        settings.apply(&pinned(Some(2)));
+        settings.apply(&read_only(true));
+        settings.apply(&SettingsChange::default());
+        assert_eq!((settings.read_only, settings.pinned_replicas), (true, Some(2)));
+        settings.apply(&pinned(None));
+        settings.apply(&read_only(false));
+        assert_eq!(settings, Settings::default());
+        assert!(SettingsChange::default().is_empty() && !pinned(None).is_empty());
+    }
+}

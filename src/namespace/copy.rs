@@ -1,0 +1,446 @@
+//! Copies and branches: a namespace filled from another one, in one log entry.
+//!
+//! # What stays true
+//!
+//! - The source is read strongly consistent, at one snapshot; what is written to it meanwhile is
+//!   not copied.
+//! - All or nothing: the rows, the schema and the settings of the copy are one request of one
+//!   entry. Rows of a large copy are uploaded before as blobs, which the entry names.
+//! - A copy is decided under its slot: a destination that got rows, or came to be, since it was
+//!   looked at refuses it.
+//! - Memory: columns of parts without dead rows are shared with the source. At most
+//!   [`BLOBS_AT_ONCE`] encoded blobs are held at a time, and as many that are being uploaded.
+//!
+//! A branch is a copy that knows its parent until there are segments to share.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::DataType;
+use tokio::sync::Semaphore;
+
+use super::commit::Failure;
+use super::evaluate::{Change, Staged, not_found};
+use super::handle::Handle;
+use super::settings::check_writable;
+use super::state::Trouble;
+use super::{Engine, bodies_used_up, follow};
+use crate::base::clock::wall_ms;
+use crate::base::{Charge, MemoryShare, Priority};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::schema::SchemaChange;
+use crate::model::write::Counts;
+use crate::model::write::origin::OriginKind;
+use crate::model::{AttrId, AttrType, Attribute, Column, IdColumn, NamespaceName, OrgId, RowBatch, Schema, Seq};
+use crate::model::{Scalar, SettingsChange};
+use crate::snapshot::Snapshot;
+use crate::tail::{self, Part};
+use crate::wal::{BLOB_BYTES_TARGET, Operation, Stager};
+
+/// Blobs of one copy that are uploaded at a time, while as many are encoded.
+const BLOBS_AT_ONCE: usize = 3;
+/// Copies that a node works on at a time; further ones wait.
+const COPIES_AT_ONCE: usize = 4;
+/// Copies by token that a node has accepted and not finished.
+const OPERATIONS_AT_ONCE: usize = 64;
+
+/// How many copies a node takes.
+pub(super) struct CopySlots {
+    pub at_once: Semaphore,
+    pub operations: Arc<Semaphore>,
+}
+
+impl Default for CopySlots {
+    fn default() -> Self {
+        Self {
+            at_once: Semaphore::new(COPIES_AT_ONCE),
+            operations: Arc::new(Semaphore::new(OPERATIONS_AT_ONCE)),
+        }
+    }
+}
+
+/// What is to be copied, and how.
+#[derive(Clone, Debug)]
+pub struct CopyFrom {
+    pub kind: OriginKind,
+    /// The organization that has the source; the caller has shown a key of it.
+    pub org: OrgId,
+    pub source: NamespaceName,
+    /// `sharding` of the destination.
+    pub num_shards: Option<u32>,
+    /// `create_namespace` as given.
+    pub create_namespace: Option<bool>,
+}
+
+/// What a copy did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CopyOutcome {
+    /// The log entry that holds it.
+    pub seq: Seq,
+    /// Documents copied.
+    pub rows: u64,
+    /// Their ids, values and vectors, as writes measure them.
+    pub logical_bytes: u64,
+}
+
+/// How far a copy is, for whoever asks.
+#[derive(Default)]
+pub struct Progress {
+    /// Protects the stage; held to read or replace it.
+    stage: Mutex<Stage>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+enum Stage {
+    #[default]
+    Waiting,
+    Reading,
+    Uploading {
+        done_bytes: u64,
+        total_bytes: u64,
+    },
+    Committing,
+}
+
+impl Progress {
+    fn set(&self, stage: Stage) {
+        *self.stage.lock().unwrap_or_else(|e| e.into_inner()) = stage;
+    }
+
+    fn uploaded(&self, bytes: u64) {
+        if let Stage::Uploading { done_bytes, .. } = &mut *self.stage.lock().unwrap_or_else(|e| e.into_inner()) {
+            *done_bytes += bytes;
+        }
+    }
+
+    /// A sentence for people.
+    pub fn text(&self) -> String {
+        match *self.stage.lock().unwrap_or_else(|e| e.into_inner()) {
+            Stage::Waiting => "waiting for other copies on this node".to_owned(),
+            Stage::Reading => "reading the source".to_owned(),
+            Stage::Uploading {
+                done_bytes,
+                total_bytes,
+            } => format!("uploaded {done_bytes} bytes; the documents have {total_bytes} logical bytes"),
+            Stage::Committing => "committing".to_owned(),
+        }
+    }
+}
+
+/// A copy that waits for its turn in the log of the destination.
+pub(super) struct CopyRequest {
+    kind: OriginKind,
+    source: NamespaceName,
+    schema: Arc<Schema>,
+    read_only: bool,
+    num_shards: Option<u32>,
+    create_namespace: Option<bool>,
+    pub operations: Vec<Operation>,
+    pub staged: Option<Staged>,
+    rows: u64,
+    logical_bytes: u64,
+    /// For rows that are not shared with the source.
+    _charge: Charge,
+}
+
+/// Rows ready to be copied.
+struct Rows {
+    operations: Vec<Operation>,
+    rows: u64,
+    logical_bytes: u64,
+}
+
+impl Engine {
+    /// Copies or branches a namespace; returns when all of it is durable.
+    ///
+    /// Costs a probe of both namespaces and the PUT of a write; a large copy also one PUT per
+    /// 16 MiB, some in parallel. Dropping the future before the entry is sent leaves the
+    /// destination as it was.
+    ///
+    /// # Errors
+    ///
+    /// 404 when the source is missing; 400 when the destination is not missing or empty, is
+    /// read-only, or is the source; 429 when there is no room for the rows on this node.
+    pub async fn copy(
+        &self,
+        org: &OrgId,
+        name: &NamespaceName,
+        from: &CopyFrom,
+        progress: &Progress,
+    ) -> Result<CopyOutcome> {
+        if (org, name) == (&from.org, &from.source) {
+            return Err(Error::invalid(format!(
+                "{}: the source is the destination itself",
+                from.kind.field()
+            )));
+        }
+        let turn = self.inner.copies.at_once.acquire().await;
+        let _turn = turn.expect("the semaphore is never closed");
+        progress.set(Stage::Reading);
+        let (source, destination) = tokio::join!(self.current(&from.org, &from.source), self.newest(org, name));
+        let ((source, _), destination) = (source?, destination?);
+        // Open as long as its rows are in use, so that they stay charged for.
+        let _open = self.inner.registry.get(&(from.org.clone(), from.source.clone()));
+        if from.kind == OriginKind::Branch && source.settings.is_sharded() {
+            return Err(Error::invalid(format!(
+                "namespace '{}' is sharded, and sharded namespaces cannot be branched",
+                from.source
+            )));
+        }
+        let mut request = self.prepare_copy(from, &source)?;
+        // Looked at before anything is uploaded; decided again under the slot.
+        request.onto(&destination, name)?;
+        self.make_room(source.memory_bytes())?;
+        let rows = {
+            let source = source.clone();
+            let cpu = &self.inner.runtime.cpu;
+            cpu.run(Priority::Foreground, move || rows_of(&source)).await
+        };
+        (request.rows, request.logical_bytes) = (rows.rows, rows.logical_bytes);
+        if rows.logical_bytes >= self.inner.options.stage_bytes_min {
+            progress.set(Stage::Uploading {
+                done_bytes: 0,
+                total_bytes: rows.logical_bytes,
+            });
+            let staged = self
+                .with_namespace(org, name, |handle| {
+                    let operations = &rows.operations;
+                    async move { Ok::<_, Failure>(self.stage_copy(&handle, operations, progress).await?) }
+                })
+                .await?;
+            request.staged = Some(staged);
+        }
+        request.operations = rows.operations;
+        progress.set(Stage::Committing);
+        let committed = self
+            .commit(org, name, Arc::new(Change::Copy(Box::new(request))))
+            .await?;
+        Ok(CopyOutcome {
+            seq: committed.seq,
+            rows: rows.rows,
+            logical_bytes: rows.logical_bytes,
+        })
+    }
+
+    /// A request without rows yet, its memory charged for.
+    fn prepare_copy(&self, from: &CopyFrom, source: &Snapshot) -> Result<CopyRequest> {
+        let gathered: u64 = source.parts.iter().map(tail::live_batch_bytes).sum();
+        let window = 2 * BLOBS_AT_ONCE as u64 * BLOB_BYTES_TARGET as u64;
+        let bytes = gathered + window.min(source.memory_bytes());
+        let charge = self.inner.runtime.memory.charge(MemoryShare::Bodies, bytes);
+        Ok(CopyRequest {
+            kind: from.kind,
+            source: from.source.clone(),
+            schema: source.schema.clone(),
+            read_only: source.settings.read_only,
+            num_shards: from.num_shards,
+            create_namespace: from.create_namespace,
+            operations: Vec::new(),
+            staged: None,
+            rows: 0,
+            logical_bytes: 0,
+            _charge: charge.map_err(|e| bodies_used_up().because(e))?,
+        })
+    }
+
+    /// The newest state of a namespace, whether or not it exists.
+    async fn newest(&self, org: &OrgId, name: &NamespaceName) -> Result<Arc<Snapshot>> {
+        self.with_namespace(org, name, |handle| async move {
+            handle.probe().await?;
+            Ok::<_, Failure>(handle.snapshot())
+        })
+        .await
+    }
+
+    /// Makes sure that so many more bytes of rows fit on this node.
+    fn make_room(&self, more_bytes: u64) -> Result<()> {
+        let memory = &self.inner.runtime.memory;
+        let fits = || {
+            memory.used_bytes(MemoryShare::Tails).saturating_add(more_bytes) <= memory.limit_bytes(MemoryShare::Tails)
+        };
+        self.inner.registry.evict_until(|_| fits());
+        match fits() {
+            true => Ok(()),
+            false => Err(Error::new(
+                ErrorKind::Overloaded,
+                format!(
+                    "this node's memory for unindexed rows has no room for a copy of {more_bytes} bytes; try again"
+                ),
+            )
+            .after(Duration::from_secs(5))),
+        }
+    }
+
+    /// Uploads rows to the destination's blobs, a few at a time.
+    async fn stage_copy(
+        &self,
+        handle: &Handle,
+        operations: &[Operation],
+        progress: &Progress,
+    ) -> Result<Staged, Trouble> {
+        let (state, runtime) = (handle.state(), &self.inner.runtime);
+        let since = state.now();
+        let encode = async |mut stager: Stager| {
+            // A step at a time, so that other requests get their turns in between; but not behind all of
+            // them, or a busy node would never finish a copy.
+            let step = move || (stager.by_ref().take(BLOBS_AT_ONCE).collect::<Vec<_>>(), stager);
+            runtime.cpu.run(Priority::Foreground, step).await
+        };
+        let mut blobs = Vec::new();
+        let (mut batch, mut stager) = encode(Stager::new(operations)).await;
+        while !batch.is_empty() {
+            let now_ms = wall_ms(runtime.clock.as_ref());
+            let bytes: usize = batch.iter().map(|b| b.bytes.content_length()).sum();
+            let named = batch.into_iter().map(|b| (runtime.rng.ulid(now_ms), b)).collect();
+            let (uploaded, next) = tokio::join!(state.log.upload(named), encode(stager));
+            blobs.extend(uploaded.map_err(follow::unavailable)?);
+            progress.uploaded(bytes as u64);
+            (batch, stager) = next;
+        }
+        Ok(Staged { blobs, since })
+    }
+}
+
+impl CopyRequest {
+    /// What the client is told.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            upserted: Some(self.rows),
+            logical_bytes: self.logical_bytes,
+            ..Counts::default()
+        }
+    }
+
+    /// What the copy changes besides rows, when it meets the destination `base`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::copy`], for the reasons that lie in the destination.
+    pub fn onto(&self, base: &Snapshot, name: &NamespaceName) -> Result<(SchemaChange, SettingsChange)> {
+        let field = self.kind.field();
+        check_writable(&base.settings, name)?;
+        if !base.exists() && self.create_namespace == Some(false) {
+            return Err(not_found(name));
+        }
+        if base.exists() && self.kind == OriginKind::Branch {
+            return Err(Error::invalid(format!(
+                "{field}: namespace '{name}' exists already; a branch needs a new name"
+            )));
+        }
+        if base.rows() > 0 {
+            return Err(Error::invalid(format!(
+                "{field}: namespace '{name}' has documents already; a copy needs a missing or empty destination"
+            )));
+        }
+        let has = base.settings.num_shards;
+        if let (Some(wanted), Some(has)) = (self.num_shards, has)
+            && wanted != has
+        {
+            return Err(Error::invalid(format!(
+                "{field}: namespace '{name}' has num_shards {has}, got {wanted}"
+            )));
+        }
+        let settings = SettingsChange {
+            read_only: self.read_only.then_some(true),
+            pinned_replicas: None,
+            num_shards: self.num_shards.filter(|n| Some(*n) != has),
+            parent: (self.kind == OriginKind::Branch).then(|| self.source.clone()),
+        };
+        Ok((replace_schema(&base.schema, &self.schema), settings))
+    }
+}
+
+/// The change that makes an empty namespace's schema equal to `new`, but for the numbers of the
+/// attributes, which may be in use for what was there before.
+fn replace_schema(old: &Schema, new: &Schema) -> SchemaChange {
+    let numbers = (old.next_attribute_id().0..).map(AttrId);
+    SchemaChange {
+        id_kind: new.id_kind.filter(|kind| old.id_kind != Some(*kind)),
+        drops: old.attributes().map(|a| a.name.clone()).collect(),
+        puts: new
+            .attributes()
+            .zip(numbers)
+            .map(|(attribute, id)| Attribute {
+                id,
+                ..attribute.clone()
+            })
+            .collect(),
+    }
+}
+
+/// The live rows of a snapshot as upserts.
+fn rows_of(source: &Snapshot) -> Rows {
+    let parts = source.parts.iter().filter(|p| !p.live.none());
+    let batches: Vec<RowBatch> = parts
+        .map(|part: &Part| tail::live_batch(part, &source.schema))
+        .collect();
+    Rows {
+        rows: batches.iter().map(|b| b.len() as u64).sum(),
+        logical_bytes: batches.iter().map(logical_bytes).sum(),
+        operations: batches.into_iter().map(Operation::Upsert).collect(),
+    }
+}
+
+/// The bytes that a write of these rows would be billed for: ids, values, vectors.
+fn logical_bytes(batch: &RowBatch) -> u64 {
+    let ids = match &batch.ids {
+        IdColumn::UInt(a) => 8 * a.len() as u64,
+        IdColumn::Uuid(a) => 16 * a.len() as u64,
+        IdColumn::String(a) => text_bytes(a.value_offsets()),
+    };
+    let columns = batch.columns.iter().map(|c| match &c.column {
+        Column::Vectors(v) => (v.stride() * (v.len() - v.nulls.as_ref().map_or(0, |n| n.null_count()))) as u64,
+        Column::Values(array) => values_bytes(c.ty, array.as_ref()),
+    });
+    ids + columns.sum::<u64>()
+}
+
+fn values_bytes(ty: AttrType, array: &dyn Array) -> u64 {
+    match ty {
+        AttrType::Scalar(scalar) => scalars_bytes(scalar, array),
+        AttrType::Array(scalar) => {
+            let lists = array.as_list::<i32>();
+            // Null rows have no elements.
+            let offsets = lists.value_offsets();
+            let (first, last) = (offsets[0] as usize, offsets[lists.len()] as usize);
+            scalars_bytes(scalar, lists.values().slice(first, last - first).as_ref())
+        }
+        AttrType::SparseVector => {
+            // Of an encoded value, the lengths of the names do not count (docs/formats/values.md).
+            let count = |value: &[u8]| {
+                value
+                    .first_chunk::<4>()
+                    .map_or(0, |n| u64::from(u32::from_le_bytes(*n)))
+            };
+            let values = array.as_binary::<i64>().iter().flatten();
+            values.map(|v| (v.len() as u64).saturating_sub(4 + 4 * count(v))).sum()
+        }
+        AttrType::MultiVector { .. } | AttrType::Vector { .. } => binary_bytes(array),
+    }
+}
+
+fn scalars_bytes(scalar: Scalar, array: &dyn Array) -> u64 {
+    let valid = (array.len() - array.null_count()) as u64;
+    match scalar {
+        Scalar::String | Scalar::Bytes => binary_bytes(array),
+        Scalar::Int | Scalar::UInt | Scalar::Float | Scalar::Datetime => 8 * valid,
+        Scalar::Uuid => 16 * valid,
+        Scalar::Bool => valid,
+    }
+}
+
+/// Null rows have no bytes.
+fn binary_bytes(array: &dyn Array) -> u64 {
+    match array.data_type() {
+        DataType::LargeUtf8 => text_bytes(array.as_string::<i64>().value_offsets()),
+        _ => text_bytes(array.as_binary::<i64>().value_offsets()),
+    }
+}
+
+fn text_bytes(offsets: &[i64]) -> u64 {
+    match (offsets.first(), offsets.last()) {
+        (Some(first), Some(last)) => (last - first).unsigned_abs(),
+        _ => 0,
+    }
+}

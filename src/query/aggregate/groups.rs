@@ -1,0 +1,389 @@
+//! Which groups there are, and which rows fall into them.
+//!
+//! A group's key is a word where the rows are grouped by one attribute of numbers, times or bools (null is 0), and
+//! bytes otherwise; both are ordered like the values, nulls first.
+
+use std::borrow::Borrow;
+use std::hash::{BuildHasher, Hash};
+use std::ops::Range;
+use std::sync::Arc;
+
+use hashbrown::{DefaultHashBuilder, HashSet, HashTable};
+
+use super::Selected;
+use super::bind::{BoundAggregation, BoundKey};
+use crate::base::is_abandoned;
+use crate::model::{Invalid, Value};
+use crate::query::key::{self, Source, SourceColumn, float_word, int_word, take_value, value_of_word};
+use crate::query::values::{ListView, Values};
+use crate::tail::{Chunk, Part};
+
+/// A null, or 2^64 and the word of a value.
+type WordKey = u128;
+const VALUE: WordKey = 1 << 64;
+
+/// The smallest keys of some rows, in any order, with every one that is among the smallest of all rows.
+pub(super) struct Keys {
+    least: LeastKeys,
+    /// Groups that the rows fall into, added up; counted where arrays are combined.
+    combinations: u64,
+}
+
+enum LeastKeys {
+    /// There is one group, of all rows.
+    One,
+    Words(Vec<WordKey>),
+    Bytes(Vec<Vec<u8>>),
+}
+
+/// The groups of an answer, numbered in the order of their keys.
+pub(super) enum Groups {
+    /// All rows are one group.
+    One,
+    Words(Numbered<WordKey>),
+    Bytes(Numbered<Vec<u8>>),
+}
+
+/// Finds the keys of some rows.
+///
+/// # Errors
+///
+/// The rows have too many combinations of elements.
+pub(super) fn find(asked: &BoundAggregation, parts: &[Part], selected: &[Selected]) -> Result<Keys, Invalid> {
+    let mut combinations = 0;
+    let least = match asked.keys.as_slice() {
+        [] => LeastKeys::One,
+        [only] if only.source.has_words() => {
+            let mut least = Least::new(asked.limit);
+            for rows in selected {
+                let chunk = &parts[rows.part].chunk;
+                each_word(only.source, chunk, rows, |_, key| least.offer(&key));
+            }
+            LeastKeys::Words(least.into_keys())
+        }
+        keys => {
+            let mut least = Least::new(asked.limit);
+            for rows in selected {
+                let chunk = &parts[rows.part].chunk;
+                let mut rows = KeysOfRows::new(keys, chunk, rows);
+                rows.count_combinations(&mut combinations, asked.combinations_max)?;
+                rows.each(|_, key| least.offer(key));
+            }
+            LeastKeys::Bytes(least.into_keys())
+        }
+    };
+    Ok(Keys { least, combinations })
+}
+
+impl Groups {
+    /// Numbers the smallest of the keys that several jobs found.
+    ///
+    /// # Errors
+    ///
+    /// All rows together have too many combinations of elements.
+    pub fn number(asked: &BoundAggregation, found: Vec<Keys>) -> Result<Self, Invalid> {
+        let combinations = found.iter().map(|k| k.combinations).sum();
+        check_combinations(combinations, asked.combinations_max)?;
+        let (mut words, mut bytes) = (Least::new(asked.limit), Least::new(asked.limit));
+        for keys in found {
+            match keys.least {
+                LeastKeys::One => {}
+                LeastKeys::Words(keys) => keys.iter().for_each(|key| words.offer(key)),
+                LeastKeys::Bytes(keys) => keys.iter().for_each(|key| bytes.offer(key.as_slice())),
+            }
+        }
+        Ok(match asked.keys.as_slice() {
+            [] => Groups::One,
+            [only] if only.source.has_words() => Groups::Words(Numbered::new(words.into_keys())),
+            _ => Groups::Bytes(Numbered::new(bytes.into_keys())),
+        })
+    }
+
+    pub fn len(&self) -> usize {
+        match self {
+            Groups::One => 1,
+            Groups::Words(numbered) => numbered.keys.len(),
+            Groups::Bytes(numbered) => numbered.keys.len(),
+        }
+    }
+
+    /// Calls `visit` with every row and each group of the answer that it falls into. With [`Groups::One`] the
+    /// caller has the rows already.
+    pub fn each_member(
+        &self,
+        asked: &BoundAggregation,
+        chunk: &Chunk,
+        rows: &Selected,
+        mut visit: impl FnMut(u32, u32),
+    ) {
+        let mut visit = |row: usize, group: Option<u32>| {
+            if let Some(group) = group {
+                visit(row as u32, group);
+            }
+        };
+        match (self, asked.keys.as_slice()) {
+            (Groups::Words(numbered), [only]) => {
+                each_word(only.source, chunk, rows, |row, key| visit(row, numbered.get(&key)));
+            }
+            (Groups::Bytes(numbered), keys) => {
+                KeysOfRows::new(keys, chunk, rows).each(|row, key| visit(row, numbered.get(key)));
+            }
+            _ => rows.rows.iter().for_each(|row| visit(rows.start + row, Some(0))),
+        }
+    }
+
+    /// The key of a group, by label.
+    pub fn key(&self, asked: &BoundAggregation, group: usize) -> Vec<(Arc<str>, Value)> {
+        let mut encoded: &[u8] = match self {
+            Groups::Bytes(numbered) => &numbered.keys[group],
+            Groups::One | Groups::Words(_) => &[],
+        };
+        let value = |key: &BoundKey| match self {
+            Groups::Words(numbered) => match numbered.keys[group] {
+                word if word < VALUE => Value::Null,
+                word => value_of_word(key.source.scalar, word as u64),
+            },
+            Groups::One | Groups::Bytes(_) => take_value(&mut encoded, key.source),
+        };
+        let labels = asked.keys.iter().map(|k| k.label.clone());
+        let values: Vec<Value> = asked.keys.iter().map(value).collect();
+        labels.zip(values).collect()
+    }
+}
+
+/// Keeps the `k` smallest of the keys it is offered, and for a while some more.
+///
+/// What it leaves out is larger than `k` keys that exist, and so in no answer of `k` groups: this bounds the
+/// memory of a query by its limit, however many groups there are.
+struct Least<K> {
+    k: usize,
+    keys: HashSet<K>,
+    /// The k-th smallest at the last cut.
+    bound: Option<K>,
+}
+
+impl<K: Ord + Hash + Clone> Least<K> {
+    fn new(k: usize) -> Self {
+        Self {
+            k,
+            keys: HashSet::new(),
+            bound: None,
+        }
+    }
+
+    fn offer<Q: Ord + Hash + ToOwned<Owned = K> + ?Sized>(&mut self, key: &Q)
+    where
+        K: Borrow<Q>,
+    {
+        let is_beyond = self.bound.as_ref().is_some_and(|b| key > b.borrow());
+        if is_beyond || self.k == 0 || self.keys.contains(key) {
+            return;
+        }
+        self.keys.insert(key.to_owned());
+        if self.keys.len() >= (2 * self.k).max(64) {
+            self.cut();
+        }
+    }
+
+    fn cut(&mut self) {
+        let mut keys: Vec<K> = self.keys.drain().collect();
+        let (_, bound, _) = keys.select_nth_unstable(self.k - 1);
+        self.bound = Some(bound.clone());
+        keys.truncate(self.k);
+        self.keys.extend(keys);
+    }
+
+    /// At most `k`, in any order.
+    fn into_keys(mut self) -> Vec<K> {
+        if self.keys.len() > self.k {
+            self.cut();
+        }
+        self.keys.into_iter().collect()
+    }
+}
+
+/// Keys with their numbers.
+pub(super) struct Numbered<K> {
+    /// Ascending.
+    keys: Vec<K>,
+    /// Positions in `keys`. The hash is seeded: keys are chosen by clients, who could otherwise send ones that
+    /// collide.
+    table: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+}
+
+impl<K: Ord + Hash> Numbered<K> {
+    fn new(mut keys: Vec<K>) -> Self {
+        keys.sort_unstable();
+        let hasher = DefaultHashBuilder::default();
+        let mut table = HashTable::with_capacity(keys.len());
+        for (i, key) in keys.iter().enumerate() {
+            table.insert_unique(hasher.hash_one(key), i as u32, |i| hasher.hash_one(&keys[*i as usize]));
+        }
+        Self { keys, table, hasher }
+    }
+
+    fn get<Q: Eq + Hash + ?Sized>(&self, key: &Q) -> Option<u32>
+    where
+        K: Borrow<Q>,
+    {
+        let hash = self.hasher.hash_one(key);
+        self.table
+            .find(hash, |i| self.keys[*i as usize].borrow() == key)
+            .copied()
+    }
+}
+
+/// Calls `visit` with every row and each of its keys, for a source that has words.
+fn each_word(source: Source, chunk: &Chunk, rows: &Selected, mut visit: impl FnMut(usize, WordKey)) {
+    let each = rows.rows.iter().map(|row| rows.start + row);
+    match source.column(chunk) {
+        SourceColumn::Null => each.for_each(|row| visit(row, 0)),
+        SourceColumn::Scalars(view) => {
+            let mut visit = |row: usize, word: u64| match view.nulls.is_some_and(|n| n.is_null(row)) {
+                true => visit(row, 0),
+                false => visit(row, VALUE | WordKey::from(word)),
+            };
+            match view.values {
+                Values::I64(v) => each.for_each(|row| visit(row, int_word(v[row]))),
+                Values::U64(v) => each.for_each(|row| visit(row, v[row])),
+                Values::F64(v) => each.for_each(|row| visit(row, float_word(v[row]))),
+                Values::Bool(v) => each.for_each(|row| visit(row, v.value(row).into())),
+                Values::String(_) | Values::Binary(_) | Values::Uuid(_) => unreachable!("these have no words"),
+            }
+        }
+        SourceColumn::Lists(view) => {
+            let mut words = Vec::new();
+            for row in each {
+                if view.nulls.is_some_and(|n| n.is_null(row)) {
+                    visit(row, 0);
+                    continue;
+                }
+                super::distinct_words(&view, row, &mut words);
+                words.iter().for_each(|word| visit(row, VALUE | WordKey::from(*word)));
+            }
+        }
+    }
+}
+
+/// The keys, as bytes, of some rows of a chunk.
+struct KeysOfRows<'a> {
+    columns: Vec<SourceColumn<'a>>,
+    rows: &'a Selected,
+    /// Of each array: the distinct elements of one row.
+    elements: Vec<Elements>,
+    combines_arrays: bool,
+}
+
+impl<'a> KeysOfRows<'a> {
+    fn new(keys: &[BoundKey], chunk: &'a Chunk, rows: &'a Selected) -> Self {
+        let columns: Vec<_> = keys.iter().map(|k| k.source.column(chunk)).collect();
+        Self {
+            elements: columns.iter().map(|_| Elements::default()).collect(),
+            columns,
+            rows,
+            combines_arrays: keys.iter().filter(|k| k.source.is_array).count() > 1,
+        }
+    }
+
+    /// Adds the number of keys to `count`, where that can be more than there are elements. Stops when it is
+    /// more than `max`.
+    fn count_combinations(&mut self, count: &mut u64, max: u64) -> Result<(), Invalid> {
+        if !self.combines_arrays {
+            return Ok(());
+        }
+        for row in self.rows.rows.iter() {
+            self.look_at(self.rows.start + row);
+            let keys = self
+                .elements
+                .iter()
+                .zip(&self.columns)
+                .filter_map(|(elements, column)| {
+                    matches!(column, SourceColumn::Lists(_)).then_some(elements.ranges.len() as u64)
+                });
+            let keys = keys.fold(1u64, u64::saturating_mul);
+            *count = count.saturating_add(keys);
+            check_combinations(*count, max)?;
+        }
+        Ok(())
+    }
+
+    fn look_at(&mut self, row: usize) {
+        for (column, elements) in self.columns.iter().zip(&mut self.elements) {
+            if let SourceColumn::Lists(view) = column {
+                elements.take(view, row);
+            }
+        }
+    }
+
+    /// Calls `visit` with every row and each of its keys.
+    fn each(&mut self, mut visit: impl FnMut(usize, &[u8])) {
+        let rows = self.rows;
+        let mut key = Vec::new();
+        for row in rows.rows.iter().map(|row| rows.start + row) {
+            self.look_at(row);
+            self.expand(0, row, &mut key, &mut visit);
+        }
+    }
+
+    /// Completes `key`, which has what the first `done` columns say, in all possible ways.
+    fn expand(&self, done: usize, row: usize, key: &mut Vec<u8>, visit: &mut impl FnMut(usize, &[u8])) {
+        let Some(column) = self.columns.get(done) else {
+            visit(row, key);
+            return;
+        };
+        let length = key.len();
+        if let SourceColumn::Lists(_) = column {
+            let elements = &self.elements[done];
+            for range in &elements.ranges {
+                if is_abandoned() {
+                    return;
+                }
+                key.extend_from_slice(&elements.bytes[range.clone()]);
+                self.expand(done + 1, row, key, visit);
+                key.truncate(length);
+            }
+        } else {
+            column.push_row(key, row);
+            self.expand(done + 1, row, key, visit);
+            key.truncate(length);
+        }
+    }
+}
+
+/// The distinct elements of one array, encoded. Null is the only element of a null.
+#[derive(Default)]
+struct Elements {
+    bytes: Vec<u8>,
+    ranges: Vec<Range<usize>>,
+}
+
+impl Elements {
+    fn take(&mut self, view: &ListView<'_>, row: usize) {
+        self.bytes.clear();
+        self.ranges.clear();
+        if view.nulls.is_some_and(|n| n.is_null(row)) {
+            key::push_null(&mut self.bytes);
+            self.ranges.push(0..1);
+            return;
+        }
+        for i in view.offsets[row]..view.offsets[row + 1] {
+            let start = self.bytes.len();
+            key::push_value(&mut self.bytes, view.elements, i as usize);
+            self.ranges.push(start..self.bytes.len());
+        }
+        let Self { bytes, ranges } = self;
+        ranges.sort_unstable_by(|a, b| bytes[a.clone()].cmp(&bytes[b.clone()]));
+        ranges.dedup_by(|a, b| bytes[a.clone()] == bytes[b.clone()]);
+    }
+}
+
+fn check_combinations(count: u64, max: u64) -> Result<(), Invalid> {
+    match count <= max {
+        true => Ok(()),
+        false => Err(Invalid::new(format!(
+            "group_by combines the elements of several arrays into more than {max} groups of rows; narrow the filter \
+             or group by fewer arrays"
+        ))),
+    }
+}

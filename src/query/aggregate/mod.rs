@@ -1,0 +1,157 @@
+//! Aggregations: counts, sums and other numbers over the rows that a filter selects, by groups.
+//!
+//! Two passes. The first finds the keys of the groups in the answer, which are the smallest ones; the second
+//! computes the aggregates of these groups and of no other. Both deal the rows out to jobs and merge.
+//!
+//! # What stays true
+//!
+//! - Answers do not depend on how rows are dealt out, nor on where they are stored: integers are summed in 128
+//!   bits, floats exactly ([`exact_sum`]), and everything else is a minimum, a maximum or a count. A float is rounded
+//!   once, when everything was added.
+//! - Whether a query is refused for its size depends on its rows alone, too.
+//! - Memory is bounded by `limits`: a job holds at most twice as many keys as the answer may have groups, and
+//!   distinct values only of groups in the answer.
+//!
+//! # Cost
+//!
+//! No requests. One look into a hash table per row and pass; without groups one pass over each column.
+
+mod bind;
+mod exact_sum;
+mod groups;
+mod state;
+
+#[cfg(test)]
+mod tests;
+
+pub use bind::{BoundAggregation, bind};
+
+use std::sync::Arc;
+
+use groups::Groups;
+use state::{Counted, Members};
+
+use super::exec::{Piece, Work};
+use super::key::{SourceColumn, word};
+use super::values::ListView;
+use super::{Group, QueryResult};
+use crate::base::{Bitset, CpuPool, Priority};
+use crate::error::Result;
+use crate::model::Invalid;
+use crate::tail::Part;
+
+/// Some rows of one part.
+struct Selected {
+    part: usize,
+    /// The row of bit 0.
+    start: usize,
+    rows: Bitset,
+}
+
+/// Rows and groups that are gathered before the aggregates see them: few enough for the processor's cache.
+const MEMBERS: usize = 4096;
+
+/// Computes the aggregates of the rows that the plan's filter selects.
+///
+/// # Errors
+///
+/// There are too many distinct values or combinations of elements.
+pub(super) async fn run(work: &Arc<Work>, asked: &Arc<BoundAggregation>, cpu: &CpuPool) -> Result<QueryResult> {
+    let find = {
+        let asked = asked.clone();
+        move |work: &Work, pieces: &[Piece]| {
+            let select = |piece: &Piece| Selected {
+                part: piece.part,
+                start: piece.rows.start,
+                rows: work.eligible(piece),
+            };
+            let selected: Vec<_> = pieces.iter().map(select).collect();
+            groups::find(&asked, &work.parts, &selected).map(|keys| (selected, keys))
+        }
+    };
+    let found: Result<Vec<_>, Invalid> = work.scatter(cpu, true, find).await.into_iter().collect();
+    let (selected, keys): (Vec<_>, Vec<_>) = found?.into_iter().unzip();
+    let number = {
+        let asked = asked.clone();
+        move || Groups::number(&asked, keys)
+    };
+    let groups = Arc::new(cpu.run(Priority::Foreground, number).await?);
+    let jobs = selected.into_iter().map(|selected| {
+        let (asked, work, groups) = (asked.clone(), work.clone(), groups.clone());
+        move || count(&asked, &work.parts, &selected, &groups)
+    });
+    let counted = cpu.run_all(Priority::Foreground, jobs.collect()).await;
+    let answer = {
+        let asked = asked.clone();
+        move || answer(&asked, &groups, counted)
+    };
+    Ok(cpu.run(Priority::Foreground, answer).await?)
+}
+
+/// Computes the aggregates of some rows.
+fn count(asked: &BoundAggregation, parts: &[Part], selected: &[Selected], groups: &Groups) -> Result<Counted, Invalid> {
+    let mut counted = Counted::new(asked, groups.len());
+    for rows in selected {
+        let chunk = &parts[rows.part].chunk;
+        let column = |a: &bind::BoundAggregate| a.function.source().map_or(SourceColumn::Null, |s| s.column(chunk));
+        let columns: Vec<_> = asked.aggregates.iter().map(column).collect();
+        if let Groups::One = groups {
+            let (start, rows) = (rows.start, &rows.rows);
+            counted.add(&columns, &Members::All { start, rows })?;
+            continue;
+        }
+        let mut members = Vec::with_capacity(MEMBERS);
+        let mut outcome = Ok(());
+        groups.each_member(asked, chunk, rows, |row, group| {
+            members.push((row, group));
+            if members.len() == MEMBERS {
+                if outcome.is_ok() {
+                    outcome = counted.add(&columns, &Members::Grouped(&members));
+                }
+                members.clear();
+            }
+        });
+        outcome?;
+        counted.add(&columns, &Members::Grouped(&members))?;
+    }
+    Ok(counted)
+}
+
+/// Merges what the jobs computed.
+fn answer(
+    asked: &BoundAggregation,
+    groups: &Groups,
+    counted: Vec<Result<Counted, Invalid>>,
+) -> Result<QueryResult, Invalid> {
+    let mut jobs = counted.into_iter();
+    let mut all = jobs.next().unwrap_or_else(|| Ok(Counted::new(asked, groups.len())))?;
+    for job in jobs {
+        all.merge(job?)?;
+    }
+    let values = |group| {
+        let aggregates = asked.aggregates.iter().enumerate();
+        aggregates
+            .map(|(i, a)| (a.label.clone(), all.value(i, a.function, group)))
+            .collect()
+    };
+    Ok(match groups {
+        Groups::One => QueryResult::Aggregations(values(0)),
+        _ => {
+            let group = |i| Group {
+                key: groups.key(asked, i),
+                values: values(i),
+            };
+            QueryResult::Groups((0..groups.len()).map(group).collect())
+        }
+    })
+}
+
+/// The words of an array's distinct elements.
+fn distinct_words(view: &ListView<'_>, row: usize, words: &mut Vec<u64>) {
+    words.clear();
+    let elements = view.offsets[row]..view.offsets[row + 1];
+    words
+        .extend(elements.map(|i| word(view.elements, i as usize).expect("only sources with words are asked for them")));
+    words.sort_unstable();
+    words.dedup();
+}

@@ -1,0 +1,197 @@
+//! What a query would do, in words.
+
+use std::fmt::Write;
+
+use super::plan::{Action, Plan, plan};
+use crate::model::query::{Midpoint, Score, TextQuery};
+use crate::model::{Direction, Filter, Invalid, Limits, Query, RankBy};
+use crate::snapshot::Snapshot;
+
+/// As much of an operand or a text as helps to recognise it.
+const QUOTED_CHARS_MAX: usize = 64;
+/// Longer descriptions of one expression or filter are cut off: they are for people.
+const LINES_MAX: usize = 200;
+
+/// Describes how a query is answered on a snapshot: a text of several lines for people, not for
+/// programs. Nothing is executed.
+///
+/// # Errors
+///
+/// Those of the query itself.
+pub fn explain(snapshot: &Snapshot, query: &Query, limits: &Limits) -> Result<String, Invalid> {
+    let plan = plan(query, &snapshot.schema, limits)?;
+    let mut text = Text::default();
+    action(&mut text, query, &plan);
+    match &query.filter {
+        None => text.line(0, "filter: none"),
+        Some(of) => {
+            text.line(0, "filter: evaluated column by column, for every row");
+            filter(&mut text, 1, of);
+        }
+    }
+    let rows: usize = snapshot.parts.iter().map(|p| p.chunk.len()).sum();
+    let live = snapshot.rows();
+    text.line(
+        0,
+        format!(
+            "rows scanned: {rows} in {} parts, {live} of them live",
+            snapshot.parts.len()
+        ),
+    );
+    let what = if query.aggregation.is_some() { "groups" } else { "rows" };
+    let mut bounds = format!("limit: {} {what}", query.limit);
+    if query.offset > 0 {
+        let _ = write!(bounds, " after skipping {}", query.offset);
+    }
+    if let Some(per) = &query.per {
+        let _ = write!(bounds, ", at most {} for each {}", per.limit, per.attributes.join(", "));
+    }
+    text.line(0, bounds);
+    text.line(0, format!("attributes returned: {}", plan.projection.len()));
+    Ok(text.done())
+}
+
+/// Lines of a description.
+#[derive(Default)]
+struct Text {
+    lines: Vec<String>,
+    /// Lines of the tree that is being written.
+    in_tree: usize,
+}
+
+impl Text {
+    fn line(&mut self, depth: usize, line: impl AsRef<str>) {
+        self.in_tree = if depth == 0 { 0 } else { self.in_tree + 1 };
+        match self.in_tree {
+            n if n == LINES_MAX + 1 => self.lines.push("  …".to_owned()),
+            n if n > LINES_MAX => {}
+            _ => self.lines.push(format!("{}{}", "  ".repeat(depth), line.as_ref())),
+        }
+    }
+
+    fn done(mut self) -> String {
+        self.lines.push(String::new());
+        self.lines.join("\n")
+    }
+}
+
+fn action(text: &mut Text, query: &Query, plan: &Plan) {
+    match (&plan.action, &query.rank_by) {
+        (Action::ExactNearest { vectors }, Some(RankBy::Nearest { attribute, .. })) => {
+            let (count, dims) = vectors.shape();
+            let query = match count {
+                1 => format!("a vector of {dims} dimensions"),
+                n => format!("{n} vectors of {dims} dimensions"),
+            };
+            let metric = vectors.metric().name();
+            text.line(
+                0,
+                format!("action: exact nearest neighbours of {query} in {attribute:?}, {metric}"),
+            );
+        }
+        (Action::TextTopK { text: of }, Some(RankBy::Score(score_of))) => {
+            let terms = of.terms().len();
+            text.line(
+                0,
+                format!("action: text search, best score first, over the postings of {terms} terms"),
+            );
+            score(text, 1, score_of);
+        }
+        (Action::ScoreTopK { .. }, Some(RankBy::Score(of))) => {
+            text.line(0, "action: every row is scored, best score first");
+            score(text, 1, of);
+        }
+        (Action::OrderedScan { .. }, Some(RankBy::Order(keys))) => {
+            let keys: Vec<String> = keys.iter().map(|(name, d)| format!("{name:?} {}", word(*d))).collect();
+            text.line(0, format!("action: ordered scan by {}, then id", keys.join(", ")));
+        }
+        (Action::Lookup { direction }, _) => {
+            text.line(0, format!("action: lookup in the order of id {}", word(*direction)));
+        }
+        (Action::Aggregate(_), _) => {
+            let (aggregates, keys) = query
+                .aggregation
+                .as_ref()
+                .map_or((0, 0), |a| (a.aggregates.len(), a.group_by.len()));
+            text.line(0, format!("action: {aggregates} aggregates over groups by {keys} keys"));
+        }
+        _ => unreachable!("the planner makes an action of its query"),
+    }
+}
+
+fn word(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Asc => "asc",
+        Direction::Desc => "desc",
+    }
+}
+
+fn score(text: &mut Text, depth: usize, of: &Score) {
+    let (line, inner): (String, &[Score]) = match of {
+        Score::Text {
+            attribute,
+            query,
+            last_as_prefix,
+        } => {
+            let query = match query {
+                TextQuery::Text(text) => quoted(text),
+                TextQuery::Tokens(tokens) => format!("{} tokens", tokens.len()),
+            };
+            let prefix = if *last_as_prefix {
+                ", last token as a prefix"
+            } else {
+                ""
+            };
+            (format!("BM25 of {attribute:?}: {query}{prefix}"), &[])
+        }
+        Score::Sparse { attribute, query } => (format!("SparseKNN of {attribute:?}: {} entries", query.len()), &[]),
+        Score::Sum(list) => ("Sum".into(), list),
+        Score::Max(list) => ("Max".into(), list),
+        Score::Product { weight, of } => (format!("Product with {weight}"), std::slice::from_ref(of)),
+        Score::Constant(x) => (format!("the number {x}"), &[]),
+        Score::Filter(of) => {
+            text.line(depth, "1 where a filter holds");
+            return filter(text, depth + 1, of);
+        }
+        Score::Attribute(name) => (format!("the value of {name:?}"), &[]),
+        Score::Distance { attribute, origin } => (
+            format!("the distance of {attribute:?} to {}", cut(&origin.to_string())),
+            &[],
+        ),
+        Score::Saturate { of, curve } => (curved("Saturate", curve), std::slice::from_ref(of)),
+        Score::Decay { of, curve } => (curved("Decay", curve), std::slice::from_ref(of)),
+    };
+    text.line(depth, line);
+    inner.iter().for_each(|s| score(text, depth + 1, s));
+}
+
+fn curved(name: &str, curve: &crate::model::query::Curve) -> String {
+    let midpoint = match curve.midpoint {
+        Midpoint::Number(x) => x.to_string(),
+        Midpoint::Milliseconds(x) => format!("{x} ms"),
+    };
+    format!("{name} with midpoint {midpoint}, exponent {}", curve.exponent)
+}
+
+fn filter(text: &mut Text, depth: usize, of: &Filter) {
+    let (line, inner): (String, &[Filter]) = match of {
+        Filter::And(list) => ("And".into(), list),
+        Filter::Or(list) => ("Or".into(), list),
+        Filter::Not(inner) => ("Not".into(), std::slice::from_ref(inner)),
+        condition => (cut(&format!("{condition:?}")), &[]),
+    };
+    text.line(depth, line);
+    inner.iter().for_each(|f| filter(text, depth + 1, f));
+}
+
+fn quoted(text: &str) -> String {
+    format!("{:?}", cut(text))
+}
+
+/// The beginning of a long text.
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(QUOTED_CHARS_MAX) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", &text[..end]),
+    }
+}
