@@ -23,7 +23,7 @@ async def sales(ns):
 
 
 def groups(answer):
-    return [group.to_dict() for group in answer.aggregation_groups]
+    return [dict(group) for group in answer.aggregation_groups]
 
 
 async def test_counts_and_sums_of_everything(sales):
