@@ -1,6 +1,6 @@
 //! Filters as clients write them, before they are checked against a schema.
 //!
-//! [`parse`] makes them of JSON, within limits; [`Filter::to_json`] is its inverse.
+//! [`parse()`] makes them of JSON, within limits; [`Filter::to_json`] is its inverse.
 
 mod operator;
 pub mod parse;

@@ -2,14 +2,14 @@
 //!
 //! # What stays true
 //!
-//! - Logic is two-valued: a test is true or false for every row, null rows included ([`rules`] is
+//! - Logic is two-valued: a test is true or false for every row, null rows included (`rules` is
 //!   the only place that says which), so `Not` is the exact complement.
 //! - Comparisons are exact. A number that the attribute's type cannot hold, such as 2.5 or 2^70
 //!   for an int, is turned into the range of values that satisfy the comparison when the filter is
 //!   bound; nothing is rounded.
 //! - Strings, uuids and bytes are compared bytewise. Patterns and fuzzy queries see characters.
 //! - Every operator takes time in proportion to the text it looks at, times the size of its operand,
-//!   which is bounded ([`pattern`], [`fuzzy`], [`tokens`]).
+//!   which is bounded (`pattern`, `fuzzy`, `tokens`).
 //!
 //! # Cost
 //!
