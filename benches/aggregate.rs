@@ -21,7 +21,7 @@ use serde_json::json;
 use shoal::base::{CpuPool, Rng};
 use shoal::model::query::{Aggregate, Aggregation, GroupKey};
 use shoal::model::{AttrType, Attribute, Column, Filter, FilterOp, IdColumn, IdKind, Limits, Query, Schema};
-use shoal::query::{QueryResult, execute};
+use shoal::query::{QueryResult, View, execute};
 use shoal::snapshot::Snapshot;
 use shoal::tail::{Chunk, Part};
 
@@ -131,8 +131,9 @@ fn report<T>(name: &str, snapshot: &Snapshot, query: Query, baseline: impl Fn() 
         .build()
         .expect("no threads are needed");
     let (queries, limits): (Arc<[Query]>, _) = (Arc::new([query]), Limits::default());
+    let all = Arc::new(View::all(snapshot.schema.clone()));
     let ask = |cpu: &CpuPool| -> Vec<QueryResult> {
-        let answer = tokio.block_on(execute(snapshot, &queries, cpu, &limits));
+        let answer = tokio.block_on(execute(snapshot, &all, &queries, cpu, &limits));
         answer.expect("the query fits the schema")
     };
     let (one, two) = (CpuPool::new(1), CpuPool::new(2));

@@ -35,6 +35,20 @@ for table in sorted((ROOT.parent / "tests/cases").glob("*.json")):
     for case in json.loads(table.read_text()):
         for step in case.get("steps", [case]):
             note(step)
+BODIES["credential"] = {
+    '{"filter_by": "n:7", "expires_at": 4102444800}',
+    '{"collection": "shop_1", "include_fields": "a,b", "exclude_fields": "c", "limit_multi_searches": 3}',
+    '{"namespace": ["shop_*"], "filters": ["n", "Eq", 7], "include_attributes": ["a"], "max_top_k": 5}',
+    '{"q": "x", "query_by": "a", "preset": "p", "cache_ttl": 5}',
+    "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiIsImtpZCI6Im46NWYxZToxIn0.eyJpc3MiOiJkZXAiLCJhdWQiOiJkYXRhIn0.AAAA",
+}
+BODIES["filter_by"] = {
+    "s:=a && (i:[1..5] || i:>7)",
+    "s:![`a,b`, c*] || b:true",
+    "t:x && d:<5",
+    "shop_*",
+    "(a|b).*",
+}
 for target, bodies in BODIES.items():
     folder = ROOT / "corpus" / target
     folder.mkdir(parents=True, exist_ok=True)

@@ -4,8 +4,11 @@
 //! `region` of the table `[s3]`. Unknown keys are errors, so that a typing mistake is noticed.
 
 mod models;
+mod network;
+mod place;
+mod plans;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,6 +19,8 @@ use figment::providers::{Env, Format, Serialized, Toml};
 use serde::{Deserialize, Serialize};
 
 pub use models::{ModelConfig, ModelKind};
+pub use network::{CorsOrigins, TrustedProxies};
+pub use plans::{PlanConfig, Quotas};
 
 /// Everything an operator can set.
 #[derive(Clone, Deserialize)]
@@ -24,6 +29,19 @@ pub struct Config {
     /// Address and port of the HTTP API. Default 127.0.0.1:8080; an address that others can reach
     /// needs a key of at least 16 bytes.
     pub listen: String,
+    /// PEM file with the chain of the server's certificate, its own first. With `tls_key_file`: the
+    /// API speaks HTTPS. Both files are read again when they change, and on SIGHUP.
+    pub tls_cert_file: Option<PathBuf>,
+    /// PEM file with the private key of the certificate.
+    pub tls_key_file: Option<PathBuf>,
+    /// Permits an address that others can reach without TLS, for use behind a proxy that speaks it.
+    /// Default false.
+    pub allow_plain_http: bool,
+    /// Networks of proxies whose `X-Forwarded-For` is believed. Default none.
+    pub trusted_proxies: TrustedProxies,
+    /// Origins whose web pages may search. Default all: no cookies are used, and search keys are made
+    /// for browsers.
+    pub cors_origins: CorsOrigins,
     /// Where the data is: see [`StoreConfig::url`]. Default `memory:`, which forgets on exit.
     pub store: String,
     /// How to reach an S3 store.
@@ -59,8 +77,28 @@ pub struct Config {
     pub store_put_timeout_seconds: u64,
     /// Seconds that an operation at the store may take with all its retries. Default 30.
     pub store_retry_deadline_seconds: u64,
+    /// A file with the deployment secret of at least 32 bytes, under which tokens are signed and search keys
+    /// sealed; further lines are older secrets that still count. Without it the secret is made of the first
+    /// bootstrap key.
+    pub secret_key_file: Option<PathBuf>,
+    /// The code of the deployment's location: 2 to 32 of a-z, 0-9 and `-`. Default `local`.
+    pub region: String,
+    /// Texts of locations by code, as clients list them. The own one need not be among them. Default none.
+    pub locations: BTreeMap<String, String>,
+    /// What the host names of databases end with in answers. Default that of the request.
+    pub public_host: Option<String>,
+    /// Whether clients may choose the values of the API keys that they make. Default false.
+    pub allow_custom_key_values: bool,
+    /// Milliseconds after which other nodes notice that a key was deleted or a right withdrawn. Default 1000.
+    pub auth_revalidate_ms: u64,
+    /// Whether every request asks the store whether rights were withdrawn, instead of a timer. Default false.
+    pub auth_strict: bool,
     /// The models that make vectors of texts or judge rows. Default none.
     pub models: Vec<ModelConfig>,
+    /// What organizations may use. Default none: only the plan `unlimited`.
+    pub plans: Vec<PlanConfig>,
+    /// The plan of new organizations, and of those whose plan is not configured any more. Default `unlimited`.
+    pub default_plan: String,
     /// How log lines look: `text` or `json`. Default `text`.
     pub log_format: LogFormat,
     /// Which log lines are written, such as `info` or `shoal=debug,info`. Default `info`.
@@ -71,6 +109,11 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: "127.0.0.1:8080".into(),
+            tls_cert_file: None,
+            tls_key_file: None,
+            allow_plain_http: false,
+            trusted_proxies: TrustedProxies::default(),
+            cors_origins: CorsOrigins::Any,
             store: "memory:".into(),
             s3: S3Config::default(),
             api_key: None,
@@ -88,7 +131,16 @@ impl Default for Config {
             store_request_timeout_seconds: 10,
             store_put_timeout_seconds: 10,
             store_retry_deadline_seconds: 30,
+            secret_key_file: None,
+            region: "local".into(),
+            locations: BTreeMap::new(),
+            public_host: None,
+            allow_custom_key_values: false,
+            auth_revalidate_ms: 1000,
+            auth_strict: false,
             models: Vec::new(),
+            plans: Vec::new(),
+            default_plan: "unlimited".into(),
             log_format: LogFormat::Text,
             log_level: "info".into(),
         }
@@ -162,6 +214,12 @@ pub struct Flags {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_cert_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_key_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allow_plain_http: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub store: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub api_key: Option<String>,
@@ -174,16 +232,21 @@ pub struct Flags {
 }
 
 /// What the command line reads from the environment itself, as text: a key of digits only stays
-/// text that way.
-const ENV_OF_FLAGS: [&str; 8] = [
+/// text that way. The last three are for the commands that ask a server.
+const ENV_OF_FLAGS: [&str; 13] = [
     "config",
     "dev",
     "listen",
+    "tls_cert_file",
+    "tls_key_file",
     "store",
     "api_key",
     "api_key_file",
     "cache_dir",
     "roles",
+    "url",
+    "org",
+    "ca_file",
 ];
 
 /// Whether Kubernetes put this variable (its name without the prefix) into the environment, as it
@@ -195,6 +258,20 @@ fn is_service_link(key: &str) -> bool {
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
     })
 }
+
+/// The lines of a file with secrets, without blank ones.
+fn lines(setting: &str, file: &Path) -> Result<Vec<String>, String> {
+    let text = std::fs::read_to_string(file).map_err(|e| format!("{setting} {}: {e}", file.display()))?;
+    Ok(text
+        .lines()
+        .map(str::trim)
+        .filter(|l| !l.is_empty())
+        .map(str::to_owned)
+        .collect())
+}
+
+/// The shortest deployment secret, in bytes.
+const SECRET_BYTES_MIN: usize = 32;
 
 impl Config {
     /// Reads the file, the environment and the flags.
@@ -221,6 +298,8 @@ impl Config {
 
     fn check(&self) -> Result<(), String> {
         self.is_loopback()?;
+        self.check_place()?;
+        self.tls_files()?;
         self.body_memory.check("body_memory")?;
         self.tail_memory.check("tail_memory")?;
         if self.roles.is_empty() {
@@ -236,6 +315,7 @@ impl Config {
             ("store_request_timeout_seconds", self.store_request_timeout_seconds),
             ("store_put_timeout_seconds", self.store_put_timeout_seconds),
             ("store_retry_deadline_seconds", self.store_retry_deadline_seconds),
+            ("auth_revalidate_ms", self.auth_revalidate_ms),
         ];
         if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
             return Err(format!("{name} must be at least 1"));
@@ -246,6 +326,16 @@ impl Config {
             if !names.insert(&model.name) {
                 return Err(format!("models: there are two of the name {:?}", model.name));
             }
+        }
+        let mut names = HashSet::new();
+        for plan in &self.plans {
+            plan.check()?;
+            if !names.insert(plan.name.as_str()) {
+                return Err(format!("plans: there are two of the name {:?}", plan.name));
+            }
+        }
+        if self.default_plan != "unlimited" && !names.contains(self.default_plan.as_str()) {
+            return Err(format!("default_plan {:?} is not among the plans", self.default_plan));
         }
         Ok(())
     }
@@ -269,10 +359,23 @@ impl Config {
     pub fn api_keys(&self) -> Result<Vec<String>, String> {
         let mut keys: Vec<String> = self.api_key.iter().cloned().collect();
         if let Some(file) = &self.api_key_file {
-            let text = std::fs::read_to_string(file).map_err(|e| format!("api_key_file {}: {e}", file.display()))?;
-            keys.extend(text.lines().map(str::trim).filter(|l| !l.is_empty()).map(str::to_owned));
+            keys.extend(lines("api_key_file", file)?);
         }
         Ok(keys)
+    }
+
+    /// The lines of `secret_key_file`, the newest secret first; none when it is not set.
+    pub fn secret_keys(&self) -> Result<Vec<String>, String> {
+        let Some(file) = &self.secret_key_file else {
+            return Ok(Vec::new());
+        };
+        let secrets = lines("secret_key_file", file)?;
+        match secrets.iter().all(|s| s.len() >= SECRET_BYTES_MIN) && !secrets.is_empty() {
+            true => Ok(secrets),
+            false => Err(format!(
+                "secret_key_file must have secrets of at least {SECRET_BYTES_MIN} bytes, one per line"
+            )),
+        }
     }
 
     /// How to reach the object store.
@@ -402,6 +505,13 @@ mod tests {
             ("connections_max = 0", "connections_max"),
             ("header_timeout_seconds = -1", "header_timeout_seconds"),
             ("log_format = 'xml'", "xml"),
+            ("tls_cert_file = 'c'", "tls_key_file"),
+            ("tls_key_file = 'k'", "tls_cert_file"),
+            ("trusted_proxies = ['10.0.0.0/40']", "10.0.0.0/40"),
+            ("trusted_proxies = 7", "trusted_proxies"),
+            ("cors_origins = ['shop.example']", "shop.example"),
+            ("cors_origins = ['*', 'https://shop.example']", "cors_origins"),
+            ("allow_plain_http = 'perhaps'", "allow_plain_http"),
             ("[[models]]\nname = 'm'", "url"),
             ("[[models]]\nname = 'm'\nurl = 'ftp://h/x'\ndims = 2", "url must be"),
             (
@@ -422,6 +532,19 @@ mod tests {
                 "[[models]]\nname = 'm'\nurl = 'http://h/x'\ndims = 2\n[[models]]\nname = 'm'\nurl = 'http://h/y'\ndims = 2",
                 "two of the name",
             ),
+            ("[[plans]]\nname = 'A'", "plans: name"),
+            ("[[plans]]\nname = 'a'\n[plans.quotas]\nrows_read = 1", "rows_read"),
+            ("[[plans]]\nname = 'a'\n[plans.quotas]\nrowsRead = -1", "rowsRead"),
+            (
+                "[[plans]]\nname = 'a'\n[plans.quotas]\nqueriesPerSecond = 0",
+                "queriesPerSecond of a",
+            ),
+            ("[[plans]]\nname = 'a'\n[[plans]]\nname = 'a'", "plans: there are two"),
+            ("default_plan = 'a'", "default_plan"),
+            ("region = 'X'", "region"),
+            ("locations = {a = 'too short'}", "locations"),
+            ("[locations]\nfar = ''", "locations"),
+            ("public_host = 'a:80'", "public_host"),
         ] {
             let error = load(toml, "", &Flags::default()).expect_err(toml);
             assert!(error.contains(part), "{toml}: {error}");

@@ -15,8 +15,14 @@ pub enum ErrorKind {
     TooLarge,
     /// Send a credential.
     Unauthenticated,
+    /// Ask somebody who may: the credential is known and does not allow this.
+    Forbidden,
+    /// Raise the plan, or use less: a quota of the organization is used up.
+    QuotaExceeded,
     /// Nothing of that name exists.
     NotFound,
+    /// Look at what is there first: the name is taken, or what is named is protected.
+    Conflict,
     /// The client was too slow in sending.
     ClientTimeout,
     /// Ask for less: answering took too long.
@@ -38,6 +44,8 @@ pub struct Error {
     pub kind: ErrorKind,
     /// One sentence for the client: no bucket keys, no internals.
     pub message: String,
+    /// A word that programs match, such as `quota_databases`; in the dialects that have one.
+    pub code: Option<&'static str>,
     /// When to try again, for [`ErrorKind::Overloaded`] and [`ErrorKind::Unavailable`].
     pub retry_after: Option<Duration>,
     /// For the log only.
@@ -54,6 +62,7 @@ impl Error {
         Self {
             kind,
             message: message.into(),
+            code: None,
             retry_after: None,
             source: None,
         }
@@ -62,6 +71,12 @@ impl Error {
     /// Keeps what caused it, for the log.
     pub fn because(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
         self.source = Some(Box::new(source));
+        self
+    }
+
+    /// Adds the word that programs match.
+    pub fn coded(mut self, code: &'static str) -> Self {
+        self.code = Some(code);
         self
     }
 

@@ -19,7 +19,8 @@
 //! | [`snapshot`] | one consistent view of a namespace: all a query may see |
 //! | [`query`] | answers queries on a snapshot: plan, filter, score, aggregate, highlight, fuse |
 //! | [`namespace`] | the engine: open namespaces, their commit loops and their reads |
-//! | [`auth`] | a credential becomes a caller |
+//! | [`control`] | organizations, groups, keys, tokens, users: who may do what, as records in the bucket |
+//! | [`auth`] | a credential becomes a caller, and what it may do is decided |
 //! | [`api`] | HTTP: routes, request bodies, JSON of queries and answers, errors to statuses |
 //! | [`cli`] | the command line: builds the parts, serves, shuts down |
 //!
@@ -52,6 +53,7 @@ pub mod auth;
 pub mod base;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod error;
 pub mod index;
 pub mod inference;

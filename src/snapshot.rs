@@ -9,6 +9,7 @@ mod recent;
 
 use std::sync::Arc;
 
+use aws_lc_rs::digest;
 use uuid::Uuid;
 
 use crate::model::{Id, Schema, Seq, Settings};
@@ -45,6 +46,8 @@ pub struct Snapshot {
 pub struct Incarnation {
     /// The entry that created it.
     pub genesis: Seq,
+    /// What clients know it by: another one when it is created again under its old name.
+    pub id: Uuid,
     pub created_ms: u64,
     /// When its newest entry with documents or schema was written.
     pub last_write_ms: u64,
@@ -79,6 +82,11 @@ impl Snapshot {
     /// Whether the namespace exists: it was written to and not deleted since.
     pub fn exists(&self) -> bool {
         self.incarnation.is_some()
+    }
+
+    /// What clients know the living namespace by; `None` when it does not exist.
+    pub fn database_id(&self) -> Option<Uuid> {
+        self.incarnation.map(|i| i.id)
     }
 
     /// How many rows are live.
@@ -177,9 +185,36 @@ impl Snapshot {
             },
             None => Incarnation {
                 genesis: entry.seq,
+                id: incarnation_id(entry.namespace, entry.seq),
                 created_ms: entry.hlc_ms,
                 last_write_ms: entry.hlc_ms,
             },
         }
+    }
+}
+
+/// The id of the incarnation that the entry `genesis` of a log creates (docs/formats/log.md).
+fn incarnation_id(namespace: Uuid, genesis: Seq) -> Uuid {
+    let mut hashed = b"shoal namespace id\0".to_vec();
+    hashed.extend_from_slice(namespace.as_bytes());
+    hashed.extend_from_slice(&genesis.0.to_be_bytes());
+    let digest = digest::digest(&digest::SHA256, &hashed);
+    let first = digest.as_ref().first_chunk().expect("a SHA-256 has 32 bytes");
+    uuid::Builder::from_custom_bytes(*first).into_uuid()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tokens name these ids: they must never change.
+    #[test]
+    fn ids_of_incarnations_stay_what_they_are() {
+        let namespace = Uuid::from_u128(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff);
+        let first = incarnation_id(namespace, Seq(1));
+        assert_eq!(first.to_string(), "b4f3f3d9-e5b4-8f52-931b-cbfb00d52b1f");
+        assert_eq!(first.get_version_num(), 8);
+        let others = [incarnation_id(namespace, Seq(2)), incarnation_id(Uuid::nil(), Seq(1))];
+        assert!(!others.contains(&first) && others[0] != others[1]);
     }
 }

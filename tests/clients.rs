@@ -1,8 +1,8 @@
 //! Do the official clients work?
 //!
 //! Each suite in `tests/clients/` drives one client through all of its methods, with exact answers. Each test here sets
-//! up what its suite needs (Python environments in `.cache/venv` and `.cache/venv-langchain`, npm packages beside the
-//! TypeScript suite, Maven's in `.cache/maven`, cargo's where cargo keeps them), starts a real `shoal` on a local store,
+//! up what its suite needs (Python environments in `.cache/venv…`, npm packages beside the suites of JavaScript clients,
+//! Maven's in `.cache/maven`, cargo's where cargo keeps them), starts a real `shoal` on a local store,
 //! and runs the suite against it. Their output goes straight to the terminal. The tests run side by side, as the test
 //! harness does it; each has its own server.
 //!
@@ -44,11 +44,39 @@ fn the_python_client_suite_passes() {
 
 #[test]
 fn the_typescript_client_suite_passes() {
-    let Some(node) = ready("the suite of the TypeScript client", install_npm_packages()) else {
+    run_node_suite("typescript", "the TypeScript client suite");
+}
+
+#[test]
+fn the_suite_of_the_turso_platform_client_passes() {
+    run_node_suite("turso", "the suite of the client of the Turso Platform API");
+}
+
+#[test]
+fn the_typesense_javascript_suite_passes() {
+    run_node_suite("typesense/javascript", "the suite of Typesense's JavaScript client");
+}
+
+#[test]
+fn the_typesense_python_suite_passes() {
+    let dir = root().join("tests/clients/typesense/python");
+    let venv = make_venv(&root().join(".cache/venv-typesense"), &dir.join("requirements.txt"));
+    let Some(python) = ready("the suite of Typesense's Python client", venv) else {
         return;
     };
     let (_dir, server) = start();
-    let dir = root().join("tests/clients/typescript");
+    let mut suite = Command::new(python);
+    suite.args(["-m", "pytest"]).current_dir(dir);
+    run_suite(suite, &server, "the suite of Typesense's Python client");
+}
+
+/// Installs the packages of `tests/clients/<name>` and runs its tests.
+fn run_node_suite(name: &str, what: &str) {
+    let dir = root().join("tests/clients").join(name);
+    let Some(node) = ready(what, install_npm_packages(&dir)) else {
+        return;
+    };
+    let (_dir, server) = start();
     // Named one by one: what a directory argument means differs between Node versions.
     let mut files: Vec<PathBuf> = fs::read_dir(&dir)
         .expect("the suite's directory can be read")
@@ -62,7 +90,7 @@ fn the_typescript_client_suite_passes() {
         .args(["--test", "--test-reporter=spec"])
         .args(&files)
         .current_dir(&dir);
-    run_suite(suite, &server, "the TypeScript client suite");
+    run_suite(suite, &server, what);
 }
 
 #[test]
@@ -254,22 +282,22 @@ fn cargo_packages() -> Result<Command, String> {
     Ok(cargo())
 }
 
-/// The `node` to run the TypeScript suite with, its packages installed.
-fn install_npm_packages() -> Result<PathBuf, String> {
+/// The `node` to run the suite in `dir` with, its packages installed.
+fn install_npm_packages(dir: &Path) -> Result<PathBuf, String> {
     let version = tool_version("node", NODE_OLDEST)?;
-    let dir = root().join("tests/clients/typescript");
     let wanted = fs::read_to_string(dir.join("package-lock.json")).expect("package-lock.json can be read");
     let stamp = dir.join("node_modules/.shoal-package-lock.json");
     if fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) {
         return Ok("node".into());
     }
     say(&format!(
-        "installing the npm packages of the TypeScript suite with Node {version} (once)"
+        "installing the npm packages of {} with Node {version} (once)",
+        dir.display()
     ));
     step(
         Command::new("npm")
             .args(["ci", "--no-audit", "--no-fund"])
-            .current_dir(&dir),
+            .current_dir(dir),
         "npm ci",
     )?;
     fs::write(&stamp, wanted).expect("the stamp can be written");

@@ -13,9 +13,10 @@ use futures::future::join_all;
 use object_store::memory::InMemory;
 use object_store::throttle::{ThrottleConfig, ThrottledStore};
 use serde_json::json;
+use shoal::model::access::TokenGuard;
 use shoal::model::write::origin::OriginKind;
-use shoal::model::{Consistency, SettingsChange};
-use shoal::namespace::{CopyFrom, Operation, Progress};
+use shoal::model::{Consistency, Filter, FilterOp, Guard, Restriction, SettingsChange};
+use shoal::namespace::{CopyFrom, Creation, Operation, Progress};
 use shoal::store::count::{CountingStore, Counts};
 use support::engine::{EVENTUAL, Node, name};
 
@@ -166,6 +167,76 @@ async fn a_warm_strong_query_costs_one_get_that_all_waiting_share() {
     assert!(bill.gets <= 2 && bill.rounds <= 2, "{bill:?}");
 }
 
+/// What a caller may do is looked up where the query looks anyway.
+#[tokio::test(start_paused = true)]
+async fn guards_cost_nothing_more() {
+    let bucket = Bucket::new();
+    let node = bucket.node(1);
+    node.write("ns", row(1)).await.expect("written");
+    let known = node.engine.metadata(&node.org, &name("ns")).await.expect("there");
+    let networks = SettingsChange {
+        allowed_ips: Some(vec!["10.0.0.0/8".parse().expect("a network")]),
+        ..SettingsChange::default()
+    };
+    let set = node.engine.update_settings(&node.org, &name("ns"), networks).await;
+    set.expect("set");
+    let guard = |generation, restriction| Guard {
+        token: Some(TokenGuard::Namespace {
+            id: known.id,
+            generation,
+        }),
+        ip: Some("10.1.2.3".parse().expect("an address")),
+        restriction,
+        ..Guard::default()
+    };
+    let caller = |guard| Node {
+        engine: node.engine.guarded(Arc::new(guard)),
+        runtime: node.runtime.clone(),
+        org: node.org.clone(),
+    };
+    let restriction = Restriction {
+        filters: vec![Arc::new(Filter::compare("text", FilterOp::Eq, "some words"))],
+        ..Restriction::default()
+    };
+    for restriction in [None, Some(Arc::new(restriction))] {
+        let reader = caller(guard(0, restriction));
+        let (rows, bill) = bucket.bill(reader.ids("ns")).await;
+        assert_eq!(rows.expect("readable"), [1]);
+        assert_eq!(bill, Bill::of(0, 1, 0, 1));
+        let (rows, bill) = bucket.bill(reader.rows("ns", EVENTUAL)).await;
+        rows.expect("readable");
+        assert_eq!((bill.writes, bill.lists, bill.rounds), (0, 0, 0));
+    }
+    let (written, bill) = bucket.bill(caller(guard(0, None)).write("ns", row(2))).await;
+    written.expect("written");
+    assert_eq!(bill, Bill::of(1, 0, 0, 1));
+    // A refusal costs the look that makes sure of it.
+    let revoked = caller(guard(1, None));
+    let (rows, bill) = bucket.bill(revoked.ids("ns")).await;
+    assert!(rows.is_err());
+    assert_eq!(bill, Bill::of(0, 1, 0, 1));
+    let (written, bill) = bucket.bill(revoked.write("ns", row(3))).await;
+    assert!(written.is_err());
+    assert_eq!(bill, Bill::of(0, 1, 0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn creating_a_namespace_costs_what_a_first_write_does() {
+    let bucket = Bucket::new();
+    let node = bucket.node(1);
+    let new = name("ns");
+    let create = || node.engine.create(&node.org, &new, Creation::default());
+    let (created, bill) = bucket.bill(create()).await;
+    created.expect("created");
+    assert_eq!(bill, Bill::of(2, 0, 1, 1));
+    let (created, bill) = bucket.bill(create()).await;
+    assert!(created.is_err());
+    assert_eq!(bill, Bill::of(0, 1, 0, 1));
+    let (written, bill) = bucket.bill(node.write("ns", row(1))).await;
+    written.expect("written");
+    assert_eq!(bill, Bill::of(1, 0, 0, 1));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_warm_eventual_query_costs_nothing() {
     let bucket = Bucket::new();
@@ -281,6 +352,7 @@ async fn a_copy_costs_a_look_at_both_namespaces_and_a_first_write() {
         kind: OriginKind::Copy,
         org: node.org.clone(),
         source: name("ns"),
+        guard: None,
         num_shards: None,
         create_namespace: None,
     };

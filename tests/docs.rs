@@ -13,8 +13,8 @@
 //! ```
 //!
 //! An answer with another status, or with headers worth showing, is an `http` block that begins with `HTTP 400`.
-//! The string `…` in an answer stands for any value that is there, `{token}` in a path for the `token` of the newest
-//! answer that had one. What cannot run here has `<!-- not run: why -->` before it.
+//! The string `…` in an answer stands for any value that is there, `{token}` in a path or header for the `token` of the
+//! newest answer that had one. What cannot run here has `<!-- not run: why -->` before it.
 
 #![allow(clippy::disallowed_methods, reason = "a test of a real process waits in real time")]
 
@@ -219,8 +219,18 @@ fn filled(path: &str, known: &BTreeMap<String, String>) -> String {
 
 async fn send(server: &Http, example: &Example, known: &BTreeMap<String, String>) -> Answer {
     let key = format!("Bearer {API_KEY}");
-    let mut headers = vec![("Authorization", key.as_str())];
-    headers.extend(example.headers.iter().map(|(n, v)| (n.as_str(), v.as_str())));
+    let own: Vec<(&str, String)> = example
+        .headers
+        .iter()
+        .map(|(n, v)| (n.as_str(), filled(v, known)))
+        .collect();
+    // An example that shows a credential of its own is sent with that alone.
+    let is_credential =
+        |name: &str| ["authorization", "x-typesense-api-key"].contains(&name.to_ascii_lowercase().as_str());
+    let mut headers: Vec<(&str, &str)> = own.iter().map(|(n, v)| (*n, v.as_str())).collect();
+    if !own.iter().any(|(name, _)| is_credential(name)) {
+        headers.push(("Authorization", key.as_str()));
+    }
     let path = filled(&example.path, known);
     for _ in 0..200 {
         let answer = server
@@ -264,6 +274,9 @@ fn start(dir: &Path, models: &Models) -> Server {
         store: "memory:".into(),
         ..Settings::local(dir)
     };
+    settings
+        .env
+        .push(("SHOAL_ALLOW_CUSTOM_KEY_VALUES".into(), "true".into()));
     if !url.is_empty() {
         settings.env.push(("SHOAL_MODELS".into(), list));
     }

@@ -296,13 +296,86 @@ fn a_bad_start_says_why() {
                 "memory:",
                 "--api-key",
                 "short",
+                "--allow-plain-http",
             ][..],
             "16",
+        ),
+        (
+            &[
+                "serve",
+                "--listen",
+                "0.0.0.0:0",
+                "--store",
+                "memory:",
+                "--api-key",
+                API_KEY,
+            ][..],
+            "tls_cert_file and tls_key_file",
+        ),
+        (
+            &[
+                "serve",
+                "--listen",
+                "[::]:0",
+                "--store",
+                "memory:",
+                "--api-key",
+                API_KEY,
+            ][..],
+            "--allow-plain-http",
         ),
     ] {
         let (succeeded, said) = run(arguments);
         assert!(!succeeded, "{arguments:?}");
         assert!(said.contains(reason), "{arguments:?} said: {said}");
+    }
+}
+
+#[tokio::test]
+async fn plain_http_beyond_loopback_can_be_allowed() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let by_variable = Settings {
+        env: vec![("SHOAL_ALLOW_PLAIN_HTTP".into(), "true".into())],
+        host: "0.0.0.0",
+        ..Settings::local(dir.path())
+    };
+    let by_flag = Settings {
+        arguments: vec!["--allow-plain-http".into()],
+        host: "0.0.0.0",
+        ..Settings::local(dir.path())
+    };
+    for settings in [by_variable, by_flag] {
+        let server = settings.start();
+        assert_eq!(Http::to(&server).send("GET", "/v1/namespaces", "").await.status, 200);
+    }
+}
+
+/// The address in the access log is the client's, and only proxies that are trusted may say which.
+#[tokio::test]
+async fn a_trusted_proxy_tells_the_clients_address() {
+    for (trusted, logged) in [("[\"127.0.0.0/8\"]", "198.51.100.7"), ("[\"10.0.0.0/8\"]", "127.0.0.1")] {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let settings = Settings {
+            env: vec![
+                ("SHOAL_TRUSTED_PROXIES".into(), trusted.into()),
+                ("SHOAL_LOG_LEVEL".into(), "info".into()),
+            ],
+            ..Settings::local(dir.path())
+        };
+        let server = settings.start();
+        let forwarded = [
+            ("X-Forwarded-For", "127.0.0.1, 198.51.100.7"),
+            ("X-Request-Id", "traced"),
+        ];
+        let answer = Http::to(&server).send_with("GET", "/livez", &forwarded, "").await;
+        assert_eq!(answer.status, 200);
+        drop(server);
+        let log = std::fs::read_to_string(dir.path().join("shoal.log")).expect("there is a log");
+        let line = log
+            .lines()
+            .find(|line| line.contains("traced"))
+            .expect("the request was logged");
+        assert!(line.contains(&format!("client=\"{logged}\"")), "{line}");
     }
 }
 
@@ -313,4 +386,94 @@ fn probe_prints_a_table() {
     let (succeeded, said) = run(&["probe", "--store", &url]);
     assert!(succeeded, "{said}");
     assert!(said.lines().count() > 6, "{said}");
+}
+
+/// A key of the HTTP API in place of the server's own.
+async fn as_key(http: &Http, key: &str, method: &str, path: &str, body: &str) -> u16 {
+    let bearer = format!("Bearer {key}");
+    http.send_with(method, path, &[("Authorization", &bearer)], body.to_owned())
+        .await
+        .status
+}
+
+/// A scoped search key, as clients make it without the server.
+fn scoped(parent: &str) -> String {
+    use aws_lc_rs::hmac;
+    let embedded = r#"{"filter_by":"n:1"}"#;
+    let key = hmac::Key::new(hmac::HMAC_SHA256, parent.as_bytes());
+    let digest = base64_simd::STANDARD.encode_to_string(hmac::sign(&key, embedded.as_bytes()).as_ref());
+    base64_simd::STANDARD.encode_to_string(format!("{digest}{}{embedded}", &parent[..4]))
+}
+
+/// Keys and tokens outlive the process, and a new deployment secret beside the old one; without the old one what was
+/// made under it is dead, and nothing else.
+#[tokio::test]
+async fn credentials_survive_a_crash_and_a_rotation_of_the_secret() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let secrets = dir.path().join("secrets");
+    let (old, new) = ("o".repeat(40), "n".repeat(40));
+    let mut settings = Settings::local(dir.path());
+    settings
+        .env
+        .push(("SHOAL_SECRET_KEY_FILE".into(), secrets.display().to_string()));
+    std::fs::write(&secrets, &old).expect("written");
+    let mut server = settings.start();
+    let http = Http::to(&server);
+    let write = json!({"upsert_rows": [{"id": 1, "n": 1}]});
+    assert_eq!(http.json("POST", "/v2/namespaces/ns", &write).await.status, 200);
+    let make = async |actions: &str| {
+        let wish = json!({"description": "", "actions": [actions], "collections": ["*"]});
+        let made = http.json("POST", "/keys", &wish).await.json();
+        (
+            made["id"].to_string(),
+            made["value"].as_str().expect("a value").to_owned(),
+        )
+    };
+    let (_, all) = make("*").await;
+    let (_, search) = make("documents:search").await;
+    let (id, deleted) = make("*").await;
+    assert_eq!(
+        http.send_with(
+            "DELETE",
+            &format!("/keys/{id}"),
+            &[("Authorization", &format!("Bearer {API_KEY}"))],
+            ""
+        )
+        .await
+        .status,
+        200
+    );
+    let path = "/v1/organizations/default/databases/ns/auth/tokens";
+    let token = http.json("POST", path, &json!({})).await.json()["jwt"]
+        .as_str()
+        .expect("a token")
+        .to_owned();
+    let scoped = scoped(&search);
+    let query = r#"{"rank_by": ["id", "asc"], "limit": 1}"#;
+    let works = async |http: &Http, key: &str| as_key(http, key, "POST", "/v2/namespaces/ns/query", query).await;
+    server.kill();
+    // (content of the file, what of [key, search key, scoped key, token, deleted key] counts)
+    for (file, expected) in [
+        (old.clone(), [200, 200, 200, 200, 401]),
+        (format!("{new}\n{old}"), [200, 200, 200, 200, 401]),
+        (new.clone(), [401, 401, 401, 401, 401]),
+        (old.clone(), [200, 200, 200, 200, 401]),
+    ] {
+        std::fs::write(&secrets, &file).expect("written");
+        let mut server = settings.start();
+        let http = Http::to(&server);
+        let mut found = Vec::new();
+        for key in [&all, &search, &scoped, &token, &deleted] {
+            found.push(works(&http, key).await);
+        }
+        assert_eq!(
+            found,
+            expected,
+            "with {} secrets, the first {:?}",
+            file.lines().count(),
+            file.chars().next()
+        );
+        assert_eq!(works(&http, API_KEY).await, 200);
+        server.kill();
+    }
 }

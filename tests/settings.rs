@@ -37,6 +37,7 @@ fn from(node: &Node, source: &str, kind: OriginKind) -> CopyFrom {
         kind,
         org: node.org.clone(),
         source: name(source),
+        guard: None,
         num_shards: None,
         create_namespace: None,
     }

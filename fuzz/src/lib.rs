@@ -1,8 +1,18 @@
-//! What the fuzz targets share: a small namespace with an attribute of every type.
+//! What the fuzz targets share: a small namespace with an attribute of every type, and a node that knows a key.
+
+use std::sync::Arc;
+
+use shoal::auth::{Authenticator, Credential, Origin, Principal, Surface};
+use shoal::base::{CpuPool, Ledger, Rng, Runtime, SystemClock, TokioSpawner};
+use shoal::config::StoreConfig;
+use shoal::control::keys::NewKey;
+use shoal::control::{Control, ControlOptions, Freshness, Secret, Secrets};
+use shoal::error::Result;
 
 use shoal::model::write::{self, Write};
-use shoal::model::{Limits, Schema};
+use shoal::model::{Limits, OrgId, Schema};
 use shoal::snapshot::Snapshot;
+use shoal::store::{Store, backend};
 use shoal::wal::{Digest, Entry, EntryKind, Operation, RequestEffects};
 
 /// Limits small enough that a fuzzer reaches them.
@@ -77,4 +87,70 @@ pub fn entry(base: &Snapshot, write: &Write) -> Entry {
 /// The schema of [`namespace`].
 pub fn schema() -> Schema {
     Schema::clone(&namespace().schema)
+}
+
+/// A node with a bootstrap key and one search-only key, on a store in memory.
+pub struct Node {
+    tokio: tokio::runtime::Runtime,
+    auth: Authenticator,
+    search_key: String,
+}
+
+/// Makes one.
+pub fn node() -> Node {
+    let tokio = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .expect("no threads are needed");
+    let parts = Runtime {
+        clock: Arc::new(SystemClock),
+        rng: Rng::seeded(7),
+        spawner: Arc::new(TokioSpawner::default()),
+        cpu: CpuPool::inline(),
+        memory: Ledger::new(1 << 30, 1 << 30),
+    };
+    let config = StoreConfig::default();
+    let backend = backend::build(&config, parts.clock.wall()).expect("memory");
+    let store = Store::new(backend.store, parts.clock.clone(), parts.rng.clone(), &config);
+    let options = ControlOptions {
+        secrets: Secrets::new(vec![Secret::new(&[7; 32])]),
+        freshness: Freshness::default(),
+        deployment: "fuzz".into(),
+    };
+    let control = Control::new(parts, store, options);
+    let new = NewKey {
+        description: String::new(),
+        actions: vec!["documents:search".into()],
+        collections: vec!["shop_*".into()],
+        value: None,
+        expires_at: u64::MAX,
+        autodelete: false,
+        limited: Default::default(),
+        created_by: "fuzz".into(),
+    };
+    let made = tokio.block_on(control.create_key(&OrgId::default_org(), new));
+    let search_key = made.expect("made").value.reveal().to_owned();
+    let auth = Authenticator::new(&["a bootstrap key of 32 characters".into()], false, control).expect("valid");
+    Node {
+        tokio,
+        auth,
+        search_key,
+    }
+}
+
+impl Node {
+    /// Whoever a credential stands for.
+    pub fn authenticate(&self, credential: &Credential, surface: Surface) -> Result<Principal> {
+        let found = self.auth.authenticate(credential, surface, Origin::default());
+        self.tokio.block_on(found)
+    }
+
+    /// A scoped key of the search key with these parameters, rightly signed; `None` when it is too long to be one.
+    pub fn scoped(&self, parameters: &[u8]) -> Option<Credential> {
+        use aws_lc_rs::hmac;
+        let key = hmac::Key::new(hmac::HMAC_SHA256, self.search_key.as_bytes());
+        let digest = base64_simd::STANDARD.encode_to_string(hmac::sign(&key, parameters).as_ref());
+        let whole = [digest.as_bytes(), &self.search_key.as_bytes()[..4], parameters].concat();
+        Credential::new(base64_simd::STANDARD.encode_to_string(whole).as_bytes()).ok()
+    }
 }

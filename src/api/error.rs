@@ -2,8 +2,8 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
 
+use super::dialect::Said;
 use crate::error::{Error, ErrorKind};
 use crate::model::Invalid;
 
@@ -44,22 +44,6 @@ impl ApiError {
     }
 }
 
-/// What clients read; in this order, because programs match the text of the body.
-#[derive(Serialize)]
-struct Body<'a> {
-    status: &'static str,
-    error: &'a str,
-}
-
-impl<'a> Body<'a> {
-    fn of(error: &'a Error) -> Self {
-        Self {
-            status: "error",
-            error: &error.message,
-        }
-    }
-}
-
 /// The status of a kind of error.
 pub fn status(kind: ErrorKind) -> StatusCode {
     match kind {
@@ -67,7 +51,10 @@ pub fn status(kind: ErrorKind) -> StatusCode {
         ErrorKind::Shape => StatusCode::UNPROCESSABLE_ENTITY,
         ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorKind::Unauthenticated => StatusCode::UNAUTHORIZED,
+        ErrorKind::Forbidden => StatusCode::FORBIDDEN,
+        ErrorKind::QuotaExceeded => StatusCode::PAYMENT_REQUIRED,
         ErrorKind::NotFound => StatusCode::NOT_FOUND,
+        ErrorKind::Conflict => StatusCode::CONFLICT,
         ErrorKind::ClientTimeout | ErrorKind::TooSlow => StatusCode::REQUEST_TIMEOUT,
         ErrorKind::Overloaded => StatusCode::TOO_MANY_REQUESTS,
         // After an unknown outcome clients send it again by themselves: upserts and deletes by id may
@@ -100,8 +87,12 @@ impl IntoResponse for ApiError {
                 self.error.message
             );
         }
-        let body = serde_json::to_string(&Body::of(&self.error)).expect("two strings are valid JSON");
-        let mut response = (self.status, [(header::CONTENT_TYPE, "application/json")], body).into_response();
+        let mut response = self.status.into_response();
+        // The body is printed in the dialect of the request's path, which only the outermost layer knows.
+        response.extensions_mut().insert(Said {
+            message: self.error.message.clone(),
+            code: self.error.code,
+        });
         if self.error.kind == ErrorKind::TooSlow {
             // Official clients send a 408 again by themselves; this one would be as slow once more.
             let no = HeaderValue::from_static("false");

@@ -1,6 +1,7 @@
 //! One function per route: check, ask the engine, answer.
 
 use std::io::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -13,15 +14,16 @@ use flate2::write::GzEncoder;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::door::Caller;
 use super::error::{Answer, ApiError};
 use super::response::{self, Version};
-use super::{Api, body, handlers_settings, query};
-use crate::auth::Caller;
+use super::{Api, body, handlers_settings, metering, query};
 use crate::base::{MemoryShare, Priority};
+use crate::error::{Error, ErrorKind};
 use crate::model::IdempotencyKey;
 use crate::model::write::origin::parse_origin;
 use crate::model::{Invalid, NamespaceName, schema_json};
-use crate::namespace::Body;
+use crate::namespace::{Body, Engine};
 use crate::query::QueryResult;
 use crate::telemetry;
 
@@ -37,22 +39,17 @@ const PARSE_POOL_BYTES: usize = 64 * 1024;
 const PAGE_DEFAULT: usize = 100;
 const PAGE_MAX: usize = 1000;
 
-/// The caller and the namespace of a request. Extracting it authenticates, before anything else.
+/// The caller and the namespace of a request.
 pub struct Target {
     pub(super) caller: Caller,
     pub(super) namespace: NamespaceName,
-}
-
-pub(super) fn caller(parts: &Parts, api: &Api) -> Result<Caller, ApiError> {
-    let header = parts.headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
-    Ok(api.inner.auth.authenticate(header)?)
 }
 
 impl FromRequestParts<Api> for Target {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
-        let caller = caller(parts, api)?;
+        let caller = Caller::from_request_parts(parts, api).await?;
         let name: Result<Path<String>, PathRejection> = Path::from_request_parts(parts, api).await;
         let Path(name) = name.map_err(|_| ApiError::invalid("the namespace name in the path is not valid UTF-8"))?;
         let namespace = NamespaceName::parse(&name)?;
@@ -60,14 +57,30 @@ impl FromRequestParts<Api> for Target {
     }
 }
 
-/// The caller of a request that names no namespace.
-pub struct Known(Caller);
+impl Target {
+    /// The engine for what the caller may do with the namespace.
+    ///
+    /// # Errors
+    ///
+    /// 403 when the caller's key is for Typesense's search routes.
+    pub(super) fn engine(&self, api: &Api) -> Result<Engine, Error> {
+        let guard = self.caller.native_guard(self.namespace.as_str())?;
+        Ok(api.inner.engine.guarded(Arc::new(guard)))
+    }
 
-impl FromRequestParts<Api> for Known {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
-        caller(parts, api).map(Self)
+    /// That the caller's key allows so many queries in one request.
+    pub(super) fn check_searches(&self, count: usize) -> Result<(), Error> {
+        let embedded = self.caller.principal.embedded.as_ref();
+        let max = embedded
+            .and_then(|e| e.get("limit_multi_searches"))
+            .and_then(|n| n.as_u64());
+        match max.is_some_and(|max| count as u64 > max) {
+            true => Err(Error::new(
+                ErrorKind::Forbidden,
+                format!("this key allows {} queries in a request, got {count}", max.unwrap_or(0)),
+            )),
+            false => Ok(()),
+        }
     }
 }
 
@@ -92,7 +105,7 @@ pub(super) fn json(status: StatusCode, body: Vec<u8>) -> Response {
 /// `POST /v2/namespaces/{namespace}`
 pub async fn write(State(api): State<Api>, target: Target, request: Request) -> Answer {
     let start = api.inner.runtime.clock.boot();
-    let engine = &api.inner.engine;
+    let engine = target.engine(&api)?;
     let (headers, body) = read_body(&api, request, engine.limits().body_bytes_max).await?;
     commit(&api, &target, &headers, body, start).await
 }
@@ -101,7 +114,7 @@ pub async fn write(State(api): State<Api>, target: Target, request: Request) -> 
 ///
 /// * `start` — when the request came
 pub(super) async fn commit(api: &Api, target: &Target, headers: &HeaderMap, body: Body, start: Duration) -> Answer {
-    let engine = &api.inner.engine;
+    let engine = target.engine(api)?;
     if let Some(origin) = parse_origin(&body.bytes)? {
         return handlers_settings::fill(api, target, origin, start).await;
     }
@@ -110,6 +123,7 @@ pub(super) async fn commit(api: &Api, target: &Target, headers: &HeaderMap, body
     let outcome = engine
         .write_once(&target.caller.org, &target.namespace, body, key)
         .await?;
+    api.meter(&target.caller, &target.namespace, &metering::of_write(&outcome));
     let total = api.inner.runtime.clock.boot().saturating_sub(start);
     let many = outcome.affected.as_ref().is_some_and(|ids| ids.len() > INLINE_IDS_MAX);
     let print = move || json(StatusCode::OK, response::write(&outcome, total));
@@ -123,19 +137,28 @@ pub(super) async fn commit(api: &Api, target: &Target, headers: &HeaderMap, body
 pub async fn query(State(api): State<Api>, target: Target, request: Request) -> Answer {
     let runtime = &api.inner.runtime;
     let start = runtime.clock.boot();
-    let engine = &api.inner.engine;
+    let engine = target.engine(&api)?;
     let (headers, body) = read_body(&api, request, engine.limits().query_body_bytes_max).await?;
     let query::Request { read, multi, encoding } = parse_query(&api, &body).await?;
+    target.check_searches(read.queries.len())?;
     let outcome = engine.query(&target.caller.org, &target.namespace, read).await?;
     drop(body);
     let total = runtime.clock.boot().saturating_sub(start);
     let gzip = accepts_gzip(&headers);
     let items: usize = outcome.results.iter().map(QueryResult::size).sum();
-    let print = move || compressed(response::query(&outcome, multi, encoding, total), gzip);
-    Ok(match items <= INLINE_ROWS_MAX {
+    let print = move || {
+        let used = metering::of_query(&outcome);
+        (
+            compressed(response::query(&outcome, multi, encoding, total), gzip),
+            used,
+        )
+    };
+    let (answer, used) = match items <= INLINE_ROWS_MAX {
         true => print(),
         false => runtime.cpu.run(Priority::Foreground, print).await,
-    })
+    };
+    api.meter(&target.caller, &target.namespace, &used);
+    Ok(answer)
 }
 
 pub(super) async fn parse_query(api: &Api, body: &Body) -> Result<query::Request, Invalid> {
@@ -192,7 +215,7 @@ pub struct ListOptions {
 /// `GET /v1/namespaces`
 pub async fn list(
     State(api): State<Api>,
-    Known(caller): Known,
+    caller: Caller,
     options: Result<Query<ListOptions>, QueryRejection>,
 ) -> Answer {
     let sizes = || ApiError::invalid(format!("page_size must be an integer from 1 to {PAGE_MAX}"));
@@ -202,23 +225,27 @@ pub async fn list(
         return Err(sizes());
     }
     let cursor = options.cursor.as_deref().filter(|c| !c.is_empty());
-    let page = api
-        .inner
-        .engine
-        .list(&caller.org, &options.prefix, cursor, size)
+    let engine = api.inner.engine.guarded(Arc::new(caller.guard("")));
+    let page = engine
+        .list_covered(&caller.org, &options.prefix, cursor, size, &|name| {
+            caller.covers(name.as_str())
+        })
         .await?;
     Ok(json(StatusCode::OK, response::namespaces(&page)))
 }
 
 /// `GET /v1/namespaces/{namespace}/schema`
 pub async fn schema(State(api): State<Api>, target: Target) -> Answer {
-    let schema = api.inner.engine.schema(&target.caller.org, &target.namespace).await?;
+    let schema = target
+        .engine(&api)?
+        .schema(&target.caller.org, &target.namespace)
+        .await?;
     Ok(json(StatusCode::OK, schema_json::v1(&schema).to_string().into_bytes()))
 }
 
 /// `POST /v1/namespaces/{namespace}/schema`
 pub async fn update_schema(State(api): State<Api>, target: Target, request: Request) -> Answer {
-    let engine = &api.inner.engine;
+    let engine = target.engine(&api)?;
     let (_, body) = read_body(&api, request, engine.limits().query_body_bytes_max).await?;
     let schema = engine
         .update_schema(&target.caller.org, &target.namespace, body)
@@ -237,7 +264,10 @@ pub async fn metadata_v2(api: State<Api>, target: Target) -> Answer {
 }
 
 async fn metadata(api: &Api, target: &Target, version: Version) -> Answer {
-    let known = api.inner.engine.metadata(&target.caller.org, &target.namespace).await?;
+    let known = target
+        .engine(api)?
+        .metadata(&target.caller.org, &target.namespace)
+        .await?;
     Ok(json(StatusCode::OK, response::metadata(&known, version)))
 }
 
@@ -252,13 +282,42 @@ pub async fn delete_v2(api: State<Api>, target: Target) -> Answer {
 }
 
 async fn delete(api: &Api, target: &Target, version: Version) -> Answer {
-    api.inner.engine.delete(&target.caller.org, &target.namespace).await?;
+    let engine = target.engine(api)?;
+    delete_unprotected(api, &engine, &target.caller, &target.namespace).await?;
     Ok(json(StatusCode::OK, response::deleted(version)))
+}
+
+/// Deletes a namespace, unless its group is protected from that in whichever dialect.
+///
+/// Costs a GET more than [`Engine::delete`]; the group's record is remembered.
+///
+/// # Errors
+///
+/// Those of [`Engine::delete`], and 409.
+pub(super) async fn delete_unprotected(
+    api: &Api,
+    engine: &Engine,
+    caller: &Caller,
+    name: &NamespaceName,
+) -> Result<(), Error> {
+    let known = engine.metadata(&caller.org, name).await?;
+    let group = api.inner.control.group_of(&caller.org, known.settings.group).await?;
+    if group.delete_protection {
+        let sentence = format!(
+            "namespace '{name}' is protected from deletion by its group {}: set the group's delete_protection to false \
+             first",
+            group.name
+        );
+        return Err(Error::new(ErrorKind::Conflict, sentence).coded("delete_protected"));
+    }
+    engine.delete(&caller.org, name).await?;
+    api.meter_deleted(caller, name);
+    Ok(())
 }
 
 /// `GET /v1/namespaces/{namespace}/hint_cache_warm`
 pub async fn warm(State(api): State<Api>, target: Target) -> Answer {
-    let was_warm = api.inner.engine.warm(&target.caller.org, &target.namespace).await?;
+    let was_warm = target.engine(&api)?.warm(&target.caller.org, &target.namespace).await?;
     let status = if was_warm { StatusCode::OK } else { StatusCode::ACCEPTED };
     Ok(json(status, response::warmed(was_warm)))
 }

@@ -1,5 +1,6 @@
 //! Handlers of settings, copies and branches.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::rejection::PathRejection;
@@ -7,11 +8,12 @@ use axum::extract::{FromRequestParts, Path, Request, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 
-use super::Api;
+use super::door::Caller;
 use super::error::{Answer, ApiError};
-use super::handlers::{Target, caller, json, read_body};
+use super::handlers::{Target, json, read_body};
 use super::response::{self, Version};
-use crate::auth::Caller;
+use super::{Api, door, metering};
+use crate::control::Action;
 use crate::model::NamespaceName;
 use crate::model::settings::{SETTINGS_BODY_BYTES_MAX, parse_change};
 use crate::model::write::origin::{Origin, OriginKind, parse_origin};
@@ -21,7 +23,7 @@ use crate::namespace::{CopyFrom, Progress};
 pub async fn update_metadata(State(api): State<Api>, target: Target, request: Request) -> Answer {
     let (_, body) = read_body(&api, request, SETTINGS_BODY_BYTES_MAX).await?;
     let change = parse_change(&body.bytes)?;
-    let engine = &api.inner.engine;
+    let engine = target.engine(&api)?;
     let known = engine
         .update_settings(&target.caller.org, &target.namespace, change)
         .await?;
@@ -32,25 +34,31 @@ pub async fn update_metadata(State(api): State<Api>, target: Target, request: Re
 ///
 /// * `start` — when the request arrived, on the boot clock
 pub(super) async fn fill(api: &Api, target: &Target, origin: Origin, start: Duration) -> Answer {
-    let from = source_of(api, &target.caller, origin)?;
-    let engine = &api.inner.engine;
+    let from = source_of(api, target, origin).await?;
+    let engine = target.engine(api)?;
     let outcome = engine
         .copy(&target.caller.org, &target.namespace, &from, &Progress::default())
         .await?;
+    api.meter(&target.caller, &target.namespace, &metering::of_copy(&outcome));
     let total = api.inner.runtime.clock.boot().saturating_sub(start);
     Ok(json(StatusCode::OK, response::copy::copied(&outcome, from.kind, total)))
 }
 
 /// The source, in the organization whose key was shown. Says nothing of whether it exists.
-fn source_of(api: &Api, caller: &Caller, origin: Origin) -> Result<CopyFrom, ApiError> {
-    let org = match &origin.source_api_key {
-        None => caller.org.clone(),
-        Some(key) => api.inner.auth.authenticate_key("source_api_key", key)?.org,
+async fn source_of(api: &Api, target: &Target, origin: Origin) -> Result<CopyFrom, ApiError> {
+    let caller = &target.caller;
+    caller.require(Action::DocumentsImport, target.namespace.as_str())?;
+    let reader = match &origin.source_api_key {
+        None => caller.clone(),
+        Some(key) => door::second_caller(api, caller, "source_api_key", key).await?,
     };
+    reader.require(Action::DocumentsExport, origin.source.as_str())?;
+    let guard = reader.guard(origin.source.as_str());
     Ok(CopyFrom {
         kind: origin.kind,
-        org,
+        org: reader.org,
         source: origin.source,
+        guard: Some(Arc::new(guard)),
         num_shards: origin.num_shards,
         create_namespace: origin.create_namespace,
     })
@@ -62,8 +70,8 @@ pub async fn start_copy(State(api): State<Api>, target: Target, request: Request
     let origin = parse_origin(&body.bytes)?.filter(|o| o.kind == OriginKind::Copy);
     let origin = origin
         .ok_or_else(|| ApiError::invalid("only copies can be started: the body must have copy_from_namespace"))?;
-    let from = source_of(&api, &target.caller, origin)?;
-    let engine = &api.inner.engine;
+    let from = source_of(&api, &target, origin).await?;
+    let engine = target.engine(&api)?;
     let token = engine.start_copy(&target.caller.org, &target.namespace, from).await?;
     Ok(json(StatusCode::OK, response::copy::started(&token)))
 }
@@ -79,7 +87,7 @@ impl FromRequestParts<Api> for OperationTarget {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
-        let caller = caller(parts, api)?;
+        let caller = Caller::from_request_parts(parts, api).await?;
         let path: Result<Path<(String, String)>, PathRejection> = Path::from_request_parts(parts, api).await;
         let Path((name, token)) = path.map_err(|_| ApiError::invalid("the path is not valid UTF-8"))?;
         let namespace = NamespaceName::parse(&name)?;
@@ -93,7 +101,8 @@ impl FromRequestParts<Api> for OperationTarget {
 
 /// `GET /v1/namespaces/{namespace}/operations/{token}`
 pub async fn poll_copy(State(api): State<Api>, target: OperationTarget) -> Answer {
-    let engine = &api.inner.engine;
+    let guard = target.caller.guard(target.namespace.as_str());
+    let engine = api.inner.engine.guarded(Arc::new(guard));
     let operation = engine
         .operation(&target.caller.org, &target.namespace, &target.token)
         .await?;

@@ -80,7 +80,7 @@ pub async fn recall_by_query_string(
 }
 
 async fn measure(api: &Api, target: &Target, asked: RecallBody) -> Answer {
-    let engine = &api.inner.engine;
+    let engine = target.engine(api)?;
     let asked = checked(asked, engine.limits())?;
     let measured = engine.recall(&target.caller.org, &target.namespace, &asked).await?;
     Ok(json(StatusCode::OK, response::recall(&measured)))
@@ -126,7 +126,7 @@ fn parse_query(
 
 /// `POST /v2/namespaces/{namespace}/explain_query`
 pub async fn explain(State(api): State<Api>, target: Target, request: Request) -> Answer {
-    let engine = &api.inner.engine;
+    let engine = target.engine(&api)?;
     let (_, body) = read_body(&api, request, engine.limits().query_body_bytes_max).await?;
     let request = handlers::parse_query(&api, &body).await?;
     let [asked] = &request.read.queries[..] else {
@@ -140,18 +140,24 @@ pub async fn explain(State(api): State<Api>, target: Target, request: Request) -
 
 /// `GET /v1/namespaces/{namespace}/_debug/warm_cache`: always 200, for the Go client sends 409 again.
 pub async fn warm_cache(State(api): State<Api>, target: Target) -> Answer {
-    let was_warm = api.inner.engine.warm(&target.caller.org, &target.namespace).await?;
+    let was_warm = target.engine(&api)?.warm(&target.caller.org, &target.namespace).await?;
     Ok(json(StatusCode::OK, response::warmed(was_warm)))
 }
 
 /// `GET /v1/namespaces/{namespace}/_debug/purge_cache`
 pub async fn purge_cache(State(api): State<Api>, target: Target) -> Answer {
-    api.inner.engine.purge(&target.caller.org, &target.namespace).await?;
+    target
+        .engine(&api)?
+        .purge(&target.caller.org, &target.namespace)
+        .await?;
     Ok(json(StatusCode::OK, response::purged()))
 }
 
 /// `POST /v2/namespaces/{namespace}/read_only_optimize`: nothing has to be prepared for reading here.
 pub async fn read_only_optimize(State(api): State<Api>, target: Target) -> Answer {
-    api.inner.engine.schema(&target.caller.org, &target.namespace).await?;
+    target
+        .engine(&api)?
+        .schema(&target.caller.org, &target.namespace)
+        .await?;
     Ok(json(StatusCode::OK, response::ok()))
 }

@@ -1,24 +1,35 @@
 //! The HTTP interface: routes, extraction, answers.
 //!
 //! ```text
-//! server → leading segment → observe (id, log, metrics) → router → caller → body → engine → answer
+//! server → leading segment, client's address → observe (id, dialect, log, metrics) → cors → router → door (who
+//! calls, may they?) → body → engine → answer
 //! ```
 
 mod body;
+mod client_ip;
+mod cors;
+mod dialect;
+mod door;
 mod error;
 mod handlers;
 mod handlers_settings;
 mod inspect;
 pub mod legacy;
 mod linger;
+mod metering;
+mod needs;
 mod observe;
 mod openapi;
 mod path;
+mod platform;
 pub mod query;
 pub mod response;
 mod server;
 #[cfg(test)]
 mod tests;
+mod tls;
+mod typesense;
+mod whoami;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -35,12 +46,17 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::auth::Authenticator;
 use crate::base::Runtime;
+use crate::config::CorsOrigins;
+use crate::control::{Action, Control};
 use crate::error::{Error, ErrorKind};
 use crate::namespace::Engine;
 use error::ApiError;
+use needs::{Needs, OPEN, SEARCH, data, data_of_org};
 use openapi::operations as described;
 
+pub use client_ip::ClientIp;
 pub use server::{ServerOptions, serve};
+pub use tls::Tls;
 
 /// How long an answer of the store counts for `/readyz`, however often it is asked.
 const STORE_SEEN_FOR: Duration = Duration::from_secs(2);
@@ -57,6 +73,7 @@ struct Inner {
     engine: Engine,
     runtime: Runtime,
     auth: Authenticator,
+    control: Control,
     metrics: Option<PrometheusHandle>,
     draining: AtomicBool,
     /// When the store was last asked whether it is there, and its answer. Held to look or note.
@@ -65,12 +82,19 @@ struct Inner {
 
 impl Api {
     /// * `metrics` — what `/metrics` prints; nothing without
-    pub fn new(engine: Engine, runtime: Runtime, auth: Authenticator, metrics: Option<PrometheusHandle>) -> Self {
+    pub fn new(
+        engine: Engine,
+        runtime: Runtime,
+        auth: Authenticator,
+        control: Control,
+        metrics: Option<PrometheusHandle>,
+    ) -> Self {
         Self {
             inner: Arc::new(Inner {
                 engine,
                 runtime,
                 auth,
+                control,
                 metrics,
                 draining: AtomicBool::new(false),
                 store_seen: Mutex::new(None),
@@ -105,15 +129,16 @@ impl Api {
     }
 }
 
-/// One method of one path: who answers it, and how `/openapi.json` describes it.
+/// One method of one path: what it needs, who answers it, and how `/openapi.json` describes it.
 struct Route {
     method: Method,
     path: &'static str,
+    needs: Needs,
     answer: MethodRouter<Api>,
     describe: described::Describe,
 }
 
-fn route<H, T>(method: Method, path: &'static str, handler: H, describe: described::Describe) -> Route
+fn route<H, T>(method: Method, path: &'static str, needs: Needs, handler: H, describe: described::Describe) -> Route
 where
     H: Handler<T, Api>,
     T: 'static,
@@ -122,6 +147,7 @@ where
     Route {
         method,
         path,
+        needs,
         answer: on(filter, handler),
         describe,
     }
@@ -130,45 +156,60 @@ where
 /// Every route there is.
 #[rustfmt::skip]
 fn routes() -> Vec<Route> {
+    use Action::{
+        CollectionsDelete, CollectionsGet, CollectionsList, CollectionsUpdate, DocumentsCreate, DocumentsDelete,
+        DocumentsExport, DocumentsImport, DocumentsSearch, DocumentsUpdate, DocumentsUpsert,
+    };
     const GET: Method = Method::GET;
     const POST: Method = Method::POST;
     const PATCH: Method = Method::PATCH;
     const DELETE: Method = Method::DELETE;
     const HEAD: Method = Method::HEAD;
-    vec![
-        route(GET, "/v1/namespaces", handlers::list, described::list),
-        route(POST, "/v2/namespaces/{namespace}", handlers::write, described::write),
-        route(DELETE, "/v2/namespaces/{namespace}", handlers::delete_v2, described::delete),
-        route(POST, "/v2/namespaces/{namespace}/query", handlers::query, described::query),
-        route(POST, "/v2/namespaces/{namespace}/explain_query", inspect::explain, described::explain),
-        route(GET, "/v2/namespaces/{namespace}/metadata", handlers::metadata_v2, described::metadata_v2),
-        route(GET, "/v1/namespaces/{namespace}/metadata", handlers::metadata_v1, described::metadata_v1),
-        route(PATCH, "/v1/namespaces/{namespace}/metadata", handlers_settings::update_metadata, described::update_metadata),
-        route(POST, "/v2/namespaces/{namespace}/async", handlers_settings::start_copy, described::start_copy),
-        route(GET, "/v1/namespaces/{namespace}/operations/{token}", handlers_settings::poll_copy, described::poll_copy),
-        route(GET, "/v1/namespaces/{namespace}/schema", handlers::schema, described::schema),
-        route(POST, "/v1/namespaces/{namespace}/schema", handlers::update_schema, described::update_schema),
-        route(GET, "/v1/namespaces/{namespace}/hint_cache_warm", handlers::warm, described::warm),
-        route(POST, "/v2/namespaces/{namespace}/read_only_optimize", inspect::read_only_optimize, described::read_only_optimize),
-        route(POST, "/v1/namespaces/{namespace}/_debug/recall", inspect::recall, described::recall),
-        route(GET, "/v1/namespaces/{namespace}/_debug/recall", inspect::recall_by_query_string, described::recall_by_query_string),
-        route(GET, "/v1/namespaces/{namespace}/_debug/warm_cache", inspect::warm_cache, described::warm_cache),
-        route(GET, "/v1/namespaces/{namespace}/_debug/purge_cache", inspect::purge_cache, described::purge_cache),
+    // The handler asks for each of those that the body uses.
+    const WRITES: &[Action] =
+        &[DocumentsUpsert, DocumentsCreate, DocumentsUpdate, DocumentsDelete, DocumentsImport, CollectionsUpdate];
+    let mut all = vec![
+        route(GET, "/v1/namespaces", data_of_org(&[CollectionsList]), handlers::list, described::list),
+        route(POST, "/v2/namespaces/{namespace}", data(WRITES), handlers::write, described::write),
+        route(DELETE, "/v2/namespaces/{namespace}", data(&[CollectionsDelete]), handlers::delete_v2, described::delete),
+        route(POST, "/v2/namespaces/{namespace}/query", SEARCH, handlers::query, described::query),
+        route(POST, "/v2/namespaces/{namespace}/explain_query", data(&[DocumentsSearch]), inspect::explain, described::explain),
+        route(GET, "/v2/namespaces/{namespace}/metadata", data(&[CollectionsGet]), handlers::metadata_v2, described::metadata_v2),
+        route(GET, "/v1/namespaces/{namespace}/metadata", data(&[CollectionsGet]), handlers::metadata_v1, described::metadata_v1),
+        route(PATCH, "/v1/namespaces/{namespace}/metadata", data(&[CollectionsUpdate]), handlers_settings::update_metadata, described::update_metadata),
+        route(POST, "/v2/namespaces/{namespace}/async", data(&[DocumentsImport]), handlers_settings::start_copy, described::start_copy),
+        route(GET, "/v1/namespaces/{namespace}/operations/{token}", data(&[DocumentsImport]), handlers_settings::poll_copy, described::poll_copy),
+        route(GET, "/v1/namespaces/{namespace}/schema", data(&[CollectionsGet]), handlers::schema, described::schema),
+        route(POST, "/v1/namespaces/{namespace}/schema", data(&[CollectionsUpdate]), handlers::update_schema, described::update_schema),
+        route(GET, "/v1/namespaces/{namespace}/hint_cache_warm", data(&[CollectionsGet]), handlers::warm, described::warm),
+        route(POST, "/v2/namespaces/{namespace}/read_only_optimize", data(&[CollectionsGet]), inspect::read_only_optimize, described::read_only_optimize),
+        route(POST, "/v1/namespaces/{namespace}/_debug/recall", data(&[CollectionsGet]), inspect::recall, described::recall),
+        route(GET, "/v1/namespaces/{namespace}/_debug/recall", data(&[CollectionsGet]), inspect::recall_by_query_string, described::recall_by_query_string),
+        route(GET, "/v1/namespaces/{namespace}/_debug/warm_cache", data(&[CollectionsGet]), inspect::warm_cache, described::warm_cache),
+        route(GET, "/v1/namespaces/{namespace}/_debug/purge_cache", data(&[CollectionsUpdate]), inspect::purge_cache, described::purge_cache),
         // The first version of the API.
-        route(POST, "/v1/namespaces/{namespace}", legacy::write, described::legacy_write),
-        route(GET, "/v1/namespaces/{namespace}", legacy::export, described::legacy_export),
-        route(HEAD, "/v1/namespaces/{namespace}", legacy::head, described::legacy_head),
-        route(DELETE, "/v1/namespaces/{namespace}", handlers::delete_v1, described::legacy_delete),
-        route(GET, "/v1/vectors/{namespace}", legacy::export, described::legacy_vectors),
-        route(POST, "/v1/namespaces/{namespace}/query", legacy::query, described::legacy_query),
-        route(DELETE, "/v1/namespaces/{namespace}/index", legacy::delete_index, described::legacy_delete_index),
+        route(POST, "/v1/namespaces/{namespace}", data(WRITES), legacy::write, described::legacy_write),
+        route(GET, "/v1/namespaces/{namespace}", data(&[DocumentsExport]), legacy::export, described::legacy_export),
+        route(HEAD, "/v1/namespaces/{namespace}", data(&[CollectionsGet]), legacy::head, described::legacy_head),
+        route(DELETE, "/v1/namespaces/{namespace}", data(&[CollectionsDelete]), handlers::delete_v1, described::legacy_delete),
+        route(GET, "/v1/vectors/{namespace}", data(&[DocumentsExport]), legacy::export, described::legacy_vectors),
+        route(POST, "/v1/namespaces/{namespace}/query", SEARCH, legacy::query, described::legacy_query),
+        route(DELETE, "/v1/namespaces/{namespace}/index", data(&[CollectionsUpdate]), legacy::delete_index, described::legacy_delete_index),
         // For operators; no key is needed.
-        route(GET, "/livez", handlers::live, described::live),
-        route(GET, "/startupz", handlers::live, described::started),
-        route(GET, "/readyz", handlers::ready, described::ready),
-        route(GET, "/metrics", handlers::prometheus, described::prometheus),
-        route(GET, "/openapi.json", handlers::openapi, described::document),
-    ]
+        route(GET, "/livez", OPEN, handlers::live, described::live),
+        route(GET, "/startupz", OPEN, handlers::live, described::started),
+        route(GET, "/readyz", OPEN, handlers::ready, described::ready),
+        route(GET, "/metrics", OPEN, handlers::prometheus, described::prometheus),
+        route(GET, "/openapi.json", OPEN, handlers::openapi, described::document),
+    ];
+    all.extend(platform::routes_databases::routes());
+    all.extend(typesense::keys::routes());
+    all.extend(typesense::operator::routes());
+    all.extend(whoami::routes());
+    all.extend(platform::usage::routes());
+    all.extend(typesense::routes());
+    all.extend(platform::routes::routes());
+    all
 }
 
 /// The description of every route, as JSON. Made once, when it is first asked for.
@@ -180,15 +221,22 @@ fn document() -> &'static str {
     })
 }
 
-/// Serves every route of the table.
+/// Serves every route of the table; web pages of every origin may search.
 pub fn router(api: Api) -> Router {
+    router_for(api, &CorsOrigins::Any)
+}
+
+/// Serves every route of the table; web pages of these origins may search.
+pub fn router_for(api: Api, origins: &CorsOrigins) -> Router {
     let served = routes()
         .into_iter()
         .fold(Router::new(), |router, r| router.route(r.path, r.answer));
     served
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
+        .route_layer(middleware::from_fn_with_state(api.clone(), door::door))
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn_with_state(cors::rules(origins), cors::share))
         .layer(middleware::from_fn_with_state(api.clone(), observe::observe))
         .with_state(api)
 }

@@ -1,15 +1,17 @@
 //! The CPU pool: where everything that takes longer than about half a millisecond runs.
 //!
-//! A fixed number of threads takes foreground jobs before background jobs. Async tasks hand a
-//! closure in and await its result, so that Tokio's workers only ever do I/O. Under simulation
-//! there are no threads: jobs run at once, in place.
+//! A fixed number of threads takes foreground jobs before background jobs, and among those of one kind
+//! one of each tenant in turn: a flood of one tenant's jobs makes another's wait for one job per thread.
+//! Async tasks hand a closure in and await its result, so that Tokio's workers only ever do I/O. Under
+//! simulation there are no threads: jobs run at once, in place.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
 use tokio::sync::oneshot;
+
+use super::{Turns, context};
 
 /// Which queue a job waits in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,8 +46,8 @@ impl Drop for Waiting {
 
 #[derive(Default)]
 struct Queues {
-    foreground: VecDeque<Job>,
-    background: VecDeque<Job>,
+    foreground: Turns<Job>,
+    background: Turns<Job>,
     closed: bool,
 }
 
@@ -109,7 +111,8 @@ impl CpuPool {
         self.threads.as_ref().map_or(1, |t| t.count)
     }
 
-    /// Runs `f` and returns its result.
+    /// Runs `f` and returns its result. It takes its turn among the jobs of the task's tenant, see
+    /// [`context::tenant`].
     ///
     /// When the future is dropped, a job that has not started never does, and one that has can see it by
     /// [`is_abandoned`]. Panics of `f` are passed on.
@@ -130,11 +133,12 @@ impl CpuPool {
             // The receiver may be gone: then nobody wants the result.
             let _ = tx.send(result);
         });
+        let tenant = context::tenant();
         {
             let mut queues = threads.shared.queues();
             match priority {
-                Priority::Foreground => queues.foreground.push_back(job),
-                Priority::Background => queues.background.push_back(job),
+                Priority::Foreground => queues.foreground.push(tenant, job),
+                Priority::Background => queues.background.push(tenant, job),
             }
         }
         threads.shared.wake.notify_one();
@@ -159,10 +163,10 @@ fn work(shared: &Shared) {
     loop {
         let mut queues = shared.queues();
         let job = loop {
-            if let Some(job) = queues.foreground.pop_front() {
+            if let Some(job) = queues.foreground.pop() {
                 break job;
             }
-            if let Some(job) = queues.background.pop_front() {
+            if let Some(job) = queues.background.pop() {
                 break job;
             }
             if queues.closed {
@@ -234,5 +238,33 @@ mod tests {
         has_ended.await.expect("it saw that it was abandoned");
         assert!(!pool.run(Priority::Foreground, is_abandoned).await);
         assert!(!ran.load(Ordering::Relaxed));
+    }
+
+    /// Counted, not timed: what ran between the end of the running job and the other tenant's one.
+    #[tokio::test]
+    async fn a_flood_of_one_tenant_lets_anothers_job_wait_for_one() {
+        let pool = CpuPool::new(1);
+        let (release, is_released) = std::sync::mpsc::channel::<()>();
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let (flooder, other) = (super::super::Tenant::named("a"), super::super::Tenant::named("b"));
+        let run = |tenant, name: &'static str| {
+            let (pool, order) = (pool.clone(), order.clone());
+            context::for_tenant(tenant, async move {
+                let note = move || order.lock().expect("not poisoned").push(name);
+                pool.run(Priority::Foreground, note).await;
+            })
+        };
+        let blocked = pool.run(Priority::Foreground, move || is_released.recv().expect("released"));
+        let flood = futures::future::join_all((0..1000).map(|_| run(flooder, "a")));
+        let one = run(other, "b");
+        let free = async {
+            tokio::task::yield_now().await;
+            release.send(()).expect("the job waits");
+        };
+        // Polled in this order, so that the flood is queued before the one.
+        tokio::join!(biased; blocked, flood, one, free);
+        let order = order.lock().expect("not poisoned");
+        assert_eq!(order.len(), 1001);
+        assert_eq!(order.iter().position(|n| *n == "b"), Some(1));
     }
 }

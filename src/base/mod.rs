@@ -1,5 +1,5 @@
 //! What every other module may use: clocks, seeded randomness, task spawning, the CPU pool, the
-//! memory ledger, bitsets. Knows nothing of databases.
+//! memory ledger, bitsets, whose work a task does. Knows nothing of databases.
 //!
 //! # What stays true
 //!
@@ -8,17 +8,21 @@
 
 pub mod bitset;
 pub mod clock;
+pub mod context;
 pub mod cpu;
 pub mod memory;
 pub mod rng;
 pub mod spawn;
+pub mod turns;
 
 pub use bitset::Bitset;
 pub use clock::{Clock, SystemClock, TokioClock};
+pub use context::Tenant;
 pub use cpu::{CpuPool, Priority, is_abandoned};
 pub use memory::{Charge, Ledger, MemoryShare};
 pub use rng::Rng;
 pub use spawn::{Spawner, TokioSpawner};
+pub use turns::Turns;
 
 use std::sync::Arc;
 

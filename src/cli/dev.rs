@@ -66,12 +66,12 @@ fn key(dir: &Path) -> Result<String, String> {
 }
 
 /// What is printed when the server is up.
-pub fn banner(address: std::net::SocketAddr, key: &str) -> String {
+pub fn banner(url: &str, key: &str) -> String {
     format!(
-        "\n  URL      http://{address}\n  API key  {key}\n\n\
+        "\n  URL      {url}\n  API key  {key}\n\n\
          # pip install turbopuffer\n\
          import turbopuffer\n\
-         tpuf = turbopuffer.Turbopuffer(base_url=\"http://{address}\", api_key=\"{key}\")\n\
+         tpuf = turbopuffer.Turbopuffer(base_url=\"{url}\", api_key=\"{key}\")\n\
          ns = tpuf.namespace(\"quickstart\")\n\
          ns.write(upsert_rows=[{{\"id\": 1, \"vector\": [0.1, 0.2], \"title\": \"hello\"}}], distance_metric=\"cosine_distance\")\n\
          print(ns.query(rank_by=(\"vector\", \"ANN\", [0.1, 0.2]), top_k=10, include_attributes=[\"title\"]))\n"

@@ -1,9 +1,15 @@
 //! The command line.
 
+mod client;
 mod dev;
+mod keys;
 mod machine;
+mod orgs;
 mod probe;
 mod serve;
+mod table;
+mod tokens;
+mod users;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,6 +17,7 @@ use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
 
+use self::client::Failure;
 use crate::base::{CpuPool, Ledger, Rng, Runtime, SystemClock, TokioSpawner};
 use crate::config::{Config, Flags};
 use crate::telemetry;
@@ -38,6 +45,18 @@ enum Command {
         #[command(flatten)]
         options: Options,
     },
+    /// API keys, through a running server.
+    Keys(keys::Keys),
+    /// Organizations and their members, through a running server.
+    Orgs(orgs::Orgs),
+    /// Platform tokens, and tokens of namespaces and groups, through a running server.
+    Tokens(tokens::Tokens),
+    /// Users, through a running server.
+    Users(users::Users),
+    /// Print a token of a user for seven days: the password is read from standard input or a file.
+    Login(users::Login),
+    /// Whom the credential stands for.
+    Whoami(users::Whoami),
 }
 
 /// Settings that have a flag; the rest are in the file or in `SHOAL_*`.
@@ -49,6 +68,15 @@ struct Options {
     /// Address and port, such as 127.0.0.1:8080.
     #[arg(long, env = "SHOAL_LISTEN")]
     listen: Option<String>,
+    /// PEM file with the server's certificate chain; with --tls-key, the API speaks HTTPS.
+    #[arg(long = "tls-cert", env = "SHOAL_TLS_CERT_FILE")]
+    tls_cert_file: Option<PathBuf>,
+    /// PEM file with the private key of the certificate.
+    #[arg(long = "tls-key", env = "SHOAL_TLS_KEY_FILE")]
+    tls_key_file: Option<PathBuf>,
+    /// Listen beyond this machine without TLS, for use behind a proxy that speaks it.
+    #[arg(long)]
+    allow_plain_http: bool,
     /// file:///path, memory:, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix.
     #[arg(long, env = "SHOAL_STORE")]
     store: Option<String>,
@@ -70,6 +98,10 @@ impl Options {
     fn load(&self) -> Result<Config, String> {
         let flags = Flags {
             listen: self.listen.clone(),
+            tls_cert_file: self.tls_cert_file.clone(),
+            tls_key_file: self.tls_key_file.clone(),
+            // Not given is not "no": the file or the environment may say yes.
+            allow_plain_http: self.allow_plain_http.then_some(true),
             store: self.store.clone(),
             api_key: self.api_key.clone(),
             api_key_file: self.api_key_file.clone(),
@@ -83,28 +115,45 @@ impl Options {
 /// Runs a command to its end.
 pub fn run(cli: Cli) -> ExitCode {
     let outcome = match cli.command {
-        Command::Serve { options, dev } => options.load().and_then(|config| {
-            let config = if dev {
-                dev::config(config, options.listen.is_some())?
-            } else {
-                config
-            };
-            telemetry::start_logs(config.log_format, &config.log_level)?;
-            on_runtime(&config, |runtime, tasks| {
-                serve::serve(config.clone(), runtime, tasks, dev)
-            })
-        }),
+        Command::Serve { options, dev } => serve(&options, dev).map_err(Failure::from),
         Command::Probe { options } => options
             .load()
-            .and_then(|config| on_runtime(&config, |runtime, _| probe::probe(config.clone(), runtime))),
+            .and_then(|config| on_runtime(&config, |runtime, _| probe::probe(config.clone(), runtime)))
+            .map_err(Failure::from),
+        Command::Keys(keys) => keys::run(keys, &SystemClock),
+        Command::Orgs(orgs) => orgs::run(orgs),
+        Command::Tokens(tokens) => tokens::run(tokens),
+        Command::Users(users) => users::run(users),
+        Command::Login(login) => users::login(login),
+        Command::Whoami(whoami) => users::whoami(whoami),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(sentence) => {
-            eprintln!("shoal: {sentence}");
-            ExitCode::FAILURE
-        }
+        Err(failure) => failure.exit(),
     }
+}
+
+fn serve(options: &Options, dev: bool) -> Result<(), String> {
+    let mut config = options.load()?;
+    if dev {
+        config = dev::config(config, options.listen.is_some())?;
+    }
+    telemetry::start_logs(config.log_format, &config.log_level)?;
+    on_runtime(&config, |runtime, tasks| {
+        serve::serve(config.clone(), runtime, tasks, dev)
+    })
+}
+
+/// An error and what caused it, in one line.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
 }
 
 /// Builds the seams to the outside world and runs `f` on a Tokio runtime.

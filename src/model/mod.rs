@@ -1,10 +1,12 @@
 //! The nouns of the database, without I/O: names, ids, types, schema, rows, filters, queries.
 
+pub mod access;
 pub mod batch;
 pub mod datetime;
 pub mod embed;
 pub mod encoding;
 pub mod filter;
+pub mod filter_by;
 pub mod idempotency;
 pub mod ids;
 pub mod limits;
@@ -17,6 +19,7 @@ pub mod types;
 pub mod value;
 pub mod write;
 
+pub use access::{Guard, Restriction};
 pub use batch::{Column, IdColumn, NamedColumn, RowBatch, VectorColumn};
 pub use filter::{Filter, FilterOp};
 pub use idempotency::IdempotencyKey;

@@ -42,7 +42,7 @@ impl fmt::Display for NamespaceName {
     }
 }
 
-/// An organization's id, made by the control plane: lower-case letters, digits and `-`.
+/// An organization's id, made by the control plane: lower-case letters, digits, `-` and `_`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct OrgId(Arc<str>);
 
@@ -50,6 +50,15 @@ impl OrgId {
     /// The organization of single-tenant deployments.
     pub fn default_org() -> Self {
         Self("default".into())
+    }
+
+    /// An id as it stands in stored records, tokens and object keys: 1 to 64 of `a-z`, `0-9`, `-`, `_`.
+    pub fn parse(id: &str) -> Result<Self, Invalid> {
+        let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_');
+        match (1..=64).contains(&id.len()) && id.bytes().all(allowed) {
+            true => Ok(Self(id.into())),
+            false => Err(Invalid::new("this is no id of an organization")),
+        }
     }
 
     /// The id as it stands in object keys.

@@ -1,6 +1,8 @@
 //! What a namespace is set to besides its schema, and the JSON in which clients change it.
 
+use ipnet::IpNet;
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use super::{Invalid, NamespaceName};
 
@@ -8,6 +10,8 @@ use super::{Invalid, NamespaceName};
 pub const REPLICAS_MAX: u32 = 256;
 /// The most shards of a namespace.
 pub const SHARDS_MAX: u32 = 256;
+/// The most networks that `allowed_ips` may have.
+pub const ALLOWED_IPS_MAX: usize = 64;
 /// The largest body of a change of settings or of a copy, in bytes.
 pub const SETTINGS_BODY_BYTES_MAX: u64 = 64 * 1024;
 
@@ -24,6 +28,22 @@ pub struct Settings {
     pub num_shards: Option<u32>,
     /// The namespace it was branched from.
     pub parent: Option<NamespaceName>,
+    /// The group it belongs to; `None`: the group `default` of its organization.
+    pub group: Option<Uuid>,
+    /// Which generation of tokens for this namespace is valid. Older ones are revoked.
+    pub token_gen: u64,
+    /// Whether queries are refused.
+    pub block_reads: bool,
+    /// Whether writes of rows and schema are refused.
+    pub block_writes: bool,
+    /// Whether deleting the namespace is refused.
+    pub delete_protection: bool,
+    /// Stored and shown only: there is nothing to attach.
+    pub allow_attach: bool,
+    /// Bytes of log, as metadata count them, beyond which only deletes are accepted; `None`: no limit.
+    pub size_limit: Option<u64>,
+    /// The networks that requests for its data may come from, at most [`ALLOWED_IPS_MAX`]; empty: any.
+    pub allowed_ips: Vec<IpNet>,
 }
 
 /// What one request changes in the settings; `None` leaves a setting as it is.
@@ -34,12 +54,46 @@ pub struct SettingsChange {
     pub pinned_replicas: Option<Option<u32>>,
     pub num_shards: Option<u32>,
     pub parent: Option<NamespaceName>,
+    /// The inner `None` means the group `default`.
+    pub group: Option<Option<Uuid>>,
+    /// Revokes the tokens of now. Never in the log, which has the `token_gen` that comes of it.
+    pub rotate_tokens: bool,
+    /// Only in the log: decided under its slot. What a request says here is ignored.
+    pub token_gen: Option<u64>,
+    pub block_reads: Option<bool>,
+    pub block_writes: Option<bool>,
+    pub delete_protection: Option<bool>,
+    pub allow_attach: Option<bool>,
+    /// Bytes, at least 1. The inner `None` lifts the limit.
+    pub size_limit: Option<Option<u64>>,
+    /// All of them; empty lifts the restriction.
+    pub allowed_ips: Option<Vec<IpNet>>,
 }
 
 impl SettingsChange {
     /// Whether it leaves every setting as it is.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Checks what the types leave open.
+    ///
+    /// # Errors
+    ///
+    /// The sentence for the client.
+    pub fn check(&self) -> Result<(), Invalid> {
+        if let Some(networks) = &self.allowed_ips
+            && networks.len() > ALLOWED_IPS_MAX
+        {
+            return Err(Invalid::new(format!(
+                "allowed_ips may have at most {ALLOWED_IPS_MAX} networks, got {}",
+                networks.len()
+            )));
+        }
+        match self.size_limit {
+            Some(Some(0)) => Err(Invalid::new("size_limit must be at least 1 byte; null lifts the limit")),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -63,6 +117,22 @@ impl Settings {
         if change.parent.is_some() {
             self.parent.clone_from(&change.parent);
         }
+        set(&mut self.group, change.group);
+        set(&mut self.token_gen, change.token_gen);
+        set(&mut self.block_reads, change.block_reads);
+        set(&mut self.block_writes, change.block_writes);
+        set(&mut self.delete_protection, change.delete_protection);
+        set(&mut self.allow_attach, change.allow_attach);
+        set(&mut self.size_limit, change.size_limit);
+        if let Some(networks) = &change.allowed_ips {
+            self.allowed_ips.clone_from(networks);
+        }
+    }
+}
+
+fn set<T>(setting: &mut T, change: Option<T>) {
+    if let Some(value) = change {
+        *setting = value;
     }
 }
 
@@ -282,5 +352,59 @@ mod tests {
         settings.apply(&read_only(false));
         assert_eq!(settings, Settings::default());
         assert!(SettingsChange::default().is_empty() && !pinned(None).is_empty());
+        let all = SettingsChange {
+            group: Some(Some(Uuid::from_u128(7))),
+            token_gen: Some(3),
+            block_reads: Some(true),
+            block_writes: Some(true),
+            delete_protection: Some(true),
+            allow_attach: Some(true),
+            size_limit: Some(Some(1 << 30)),
+            allowed_ips: Some(vec!["10.0.0.0/8".parse().expect("a network")]),
+            ..SettingsChange::default()
+        };
+        settings.apply(&all);
+        let set = settings.clone();
+        assert_eq!((set.group, set.token_gen), (Some(Uuid::from_u128(7)), 3));
+        assert!(set.block_reads && set.block_writes && set.delete_protection && set.allow_attach);
+        assert_eq!((set.size_limit, set.allowed_ips.len()), (Some(1 << 30), 1));
+        settings.apply(&read_only(true));
+        settings.apply(&read_only(false));
+        assert_eq!(settings, set);
+        settings.apply(&SettingsChange {
+            group: Some(None),
+            token_gen: Some(0),
+            block_reads: Some(false),
+            block_writes: Some(false),
+            delete_protection: Some(false),
+            allow_attach: Some(false),
+            size_limit: Some(None),
+            allowed_ips: Some(Vec::new()),
+            ..SettingsChange::default()
+        });
+        assert_eq!(settings, Settings::default());
+    }
+
+    #[test]
+    fn changes_are_checked() {
+        let network: IpNet = "10.0.0.0/8".parse().expect("a network");
+        let networks = |n| SettingsChange {
+            allowed_ips: Some(vec![network; n]),
+            ..SettingsChange::default()
+        };
+        let limit = |bytes| SettingsChange {
+            size_limit: Some(bytes),
+            ..SettingsChange::default()
+        };
+        for good in [networks(0), networks(ALLOWED_IPS_MAX), limit(None), limit(Some(1))] {
+            assert!(good.check().is_ok(), "{good:?}");
+        }
+        for (bad, says) in [
+            (networks(ALLOWED_IPS_MAX + 1), "allowed_ips"),
+            (limit(Some(0)), "size_limit"),
+        ] {
+            let e = bad.check().expect_err("out of bounds");
+            assert!(e.message.contains(says), "{e}");
+        }
     }
 }

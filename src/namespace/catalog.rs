@@ -61,7 +61,7 @@ async fn try_remove(state: &State, tombstone: Seq) -> Result<(), StoreError> {
 }
 
 /// One page of an organization's namespaces whose names begin with `prefix`, in the order of their
-/// markers' keys, which is by lower-cased name. Costs one LIST per thousand markers from the cursor
+/// markers' keys, which is by lower-cased name; only those that are covered. Costs one LIST per thousand markers from the cursor
 /// on, where the store lists in order; else of all the organization's markers.
 pub(super) async fn list(
     store: &Store,
@@ -69,6 +69,7 @@ pub(super) async fn list(
     prefix: &str,
     cursor: Option<&str>,
     page_size: usize,
+    covers: &(dyn Fn(&NamespaceName) -> bool + Sync),
 ) -> Result<NamespacePage> {
     let prefix_key = paths::catalog_name_prefix(org, prefix);
     let mut from = prefix_key.clone();
@@ -90,7 +91,7 @@ pub(super) async fn list(
         };
         match paths::marker_namespace(&marker.location) {
             // Keys are lower-cased, so the prefix is only right up to case.
-            Some(name) if name.as_str().starts_with(prefix) => {
+            Some(name) if name.as_str().starts_with(prefix) && covers(&name) => {
                 found.insert(format!("{directory}/"), name);
             }
             Some(_) => {}

@@ -24,7 +24,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::catalog;
-use super::evaluate::{Change, Staged, Verdict, evaluate, group_len};
+use super::evaluate::{Change, Staged, Verdict, What, evaluate, group_len};
 use super::follow::{Follower, unavailable};
 use super::state::{Moment, Trouble};
 use crate::base::Priority;
@@ -174,7 +174,7 @@ impl CommitLoop {
                 Ok(ready) => ready,
                 Err(trouble) => return answer_all(group, || trouble.clone().into()),
             };
-            if let (Change::DeleteNamespace, [Verdict::Reject(_)]) = (&*group[0].change, &verdicts[..]) {
+            if matches!(group[0].change.what, What::DeleteNamespace) && !base.exists() {
                 // An earlier deletion may have left its markers behind.
                 catalog::remove(&self.follower.state, base.seq).await;
             }
@@ -227,7 +227,7 @@ impl CommitLoop {
 
     /// Makes the entry durable as the successor of `base`, and its namespace listed.
     async fn write(&mut self, verdicts: &[Verdict], group: &[Submission], base: &Snapshot, began: Moment) -> Slot {
-        let deletes = matches!(*group[0].change, Change::DeleteNamespace);
+        let deletes = matches!(group[0].change.what, What::DeleteNamespace);
         let sealed = self.seal(verdicts, deletes, base).await;
         let slot = sealed.logged.entry.seq;
         let incarnation = base.incarnation.map_or(slot, |i| i.genesis);

@@ -16,19 +16,17 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use arrow::array::{Array, AsArray};
-use arrow::datatypes::DataType;
-use tokio::sync::Semaphore;
-
 use super::commit::Failure;
-use super::evaluate::{Change, Staged, not_found};
+use super::evaluate::{Staged, What, check_may_create, not_found};
+use super::fairness::{FairPlaces, FairSlots};
 use super::handle::Handle;
 use super::settings::check_writable;
 use super::state::Trouble;
 use super::{Engine, bodies_used_up, follow};
 use crate::base::clock::wall_ms;
-use crate::base::{Charge, MemoryShare, Priority};
+use crate::base::{Charge, MemoryShare, Priority, Tenant};
 use crate::error::{Error, ErrorKind, Result};
+use crate::model::access::{Access, Guard};
 use crate::model::schema::SchemaChange;
 use crate::model::write::Counts;
 use crate::model::write::origin::OriginKind;
@@ -37,25 +35,27 @@ use crate::model::{Scalar, SettingsChange};
 use crate::snapshot::Snapshot;
 use crate::tail::{self, Part};
 use crate::wal::{BLOB_BYTES_TARGET, Operation, Stager};
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::DataType;
 
 /// Blobs of one copy that are uploaded at a time, while as many are encoded.
 const BLOBS_AT_ONCE: usize = 3;
-/// Copies that a node works on at a time; further ones wait.
+/// Copies that a node works on at a time; further ones wait, and organizations take turns.
 const COPIES_AT_ONCE: usize = 4;
 /// Copies by token that a node has accepted and not finished.
 const OPERATIONS_AT_ONCE: usize = 64;
 
 /// How many copies a node takes.
 pub(super) struct CopySlots {
-    pub at_once: Semaphore,
-    pub operations: Arc<Semaphore>,
+    pub at_once: Arc<FairSlots>,
+    pub operations: Arc<FairPlaces>,
 }
 
 impl Default for CopySlots {
     fn default() -> Self {
         Self {
-            at_once: Semaphore::new(COPIES_AT_ONCE),
-            operations: Arc::new(Semaphore::new(OPERATIONS_AT_ONCE)),
+            at_once: FairSlots::new(COPIES_AT_ONCE),
+            operations: FairPlaces::new(OPERATIONS_AT_ONCE),
         }
     }
 }
@@ -67,6 +67,8 @@ pub struct CopyFrom {
     /// The organization that has the source; the caller has shown a key of it.
     pub org: OrgId,
     pub source: NamespaceName,
+    /// What the caller may do with the source; `None`: what the engine's caller may do.
+    pub guard: Option<Arc<Guard>>,
     /// `sharding` of the destination.
     pub num_shards: Option<u32>,
     /// `create_namespace` as given.
@@ -175,11 +177,15 @@ impl Engine {
                 from.kind.field()
             )));
         }
-        let turn = self.inner.copies.at_once.acquire().await;
-        let _turn = turn.expect("the semaphore is never closed");
+        let _turn = self.inner.copies.at_once.acquire(Tenant::named(org.as_str())).await;
         progress.set(Stage::Reading);
-        let (source, destination) = tokio::join!(self.current(&from.org, &from.source), self.newest(org, name));
-        let ((source, _), destination) = (source?, destination?);
+        let reader = match &from.guard {
+            Some(guard) => self.guarded(guard.clone()),
+            None => self.clone(),
+        };
+        let source = reader.current(&from.org, &from.source, Access::Read);
+        let (source, destination) = tokio::join!(source, self.destination(org, name));
+        let (destination, (source, _)) = (destination?, source?);
         // Open as long as its rows are in use, so that they stay charged for.
         let _open = self.inner.registry.get(&(from.org.clone(), from.source.clone()));
         if from.kind == OriginKind::Branch && source.settings.is_sharded() {
@@ -213,9 +219,7 @@ impl Engine {
         }
         request.operations = rows.operations;
         progress.set(Stage::Committing);
-        let committed = self
-            .commit(org, name, Arc::new(Change::Copy(Box::new(request))))
-            .await?;
+        let committed = self.commit(org, name, What::Copy(Box::new(request))).await?;
         Ok(CopyOutcome {
             seq: committed.seq,
             rows: rows.rows,
@@ -244,11 +248,28 @@ impl Engine {
         })
     }
 
-    /// The newest state of a namespace, whether or not it exists.
-    async fn newest(&self, org: &OrgId, name: &NamespaceName) -> Result<Arc<Snapshot>> {
+    /// The newest state of a namespace that is to be filled, whether or not it exists.
+    async fn destination(&self, org: &OrgId, name: &NamespaceName) -> Result<Arc<Snapshot>> {
         self.with_namespace(org, name, |handle| async move {
-            handle.probe().await?;
-            Ok::<_, Failure>(handle.snapshot())
+            self.check_newest(&handle, Access::Write, name).await?;
+            let snapshot = handle.snapshot();
+            if !snapshot.exists() {
+                check_may_create(self.guard.as_deref(), name)?;
+            }
+            Ok::<_, Failure>(snapshot)
+        })
+        .await
+    }
+
+    /// That the caller may do something with a namespace, whether or not it exists.
+    ///
+    /// Costs nothing without a guard, else one GET, shared.
+    pub(super) async fn check_now(&self, org: &OrgId, name: &NamespaceName, access: Access) -> Result<()> {
+        if self.guard.is_none() {
+            return Ok(());
+        }
+        self.with_namespace(org, name, |handle| async move {
+            self.check_newest(&handle, access, name).await
         })
         .await
     }
@@ -343,9 +364,10 @@ impl CopyRequest {
         }
         let settings = SettingsChange {
             read_only: self.read_only.then_some(true),
-            pinned_replicas: None,
             num_shards: self.num_shards.filter(|n| Some(*n) != has),
             parent: (self.kind == OriginKind::Branch).then(|| self.source.clone()),
+            // Who may do what is not copied: tokens, groups and limits are a namespace's own.
+            ..SettingsChange::default()
         };
         Ok((replace_schema(&base.schema, &self.schema), settings))
     }

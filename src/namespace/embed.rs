@@ -10,7 +10,6 @@ use std::sync::Arc;
 use futures::future::try_join_all;
 
 use super::commit::Failure;
-use super::evaluate::not_found;
 use super::handle::Handle;
 use super::{Body, Engine};
 use crate::base::Priority;
@@ -81,7 +80,7 @@ impl Engine {
             handle.probe().await?;
         }
         loop {
-            match self.sources(handle, name, &mut embedded) {
+            match self.sources(handle, name, &mut embedded).await {
                 Ok(sources) => return Ok(self.embed_texts(embedded, sources).await?),
                 Err(error) if current => return Err(error.into()),
                 // "No" may be outdated.
@@ -92,15 +91,13 @@ impl Engine {
     }
 
     /// The model and the dimensions for each text.
-    fn sources(&self, handle: &Handle, name: &NamespaceName, queries: &mut [Query]) -> Result<Vec<Source>> {
+    async fn sources(&self, handle: &Handle, name: &NamespaceName, queries: &mut [Query]) -> Result<Vec<Source>> {
         let snapshot = handle.snapshot();
-        if !snapshot.exists() {
-            return Err(not_found(name));
-        }
+        let view = self.view(name, &snapshot).await?;
         let models = self.inner.options.inference.models();
         let mut sources = Vec::new();
         for (attribute, query) in texts(queries) {
-            let source = Source::of(attribute, query, &snapshot.schema)?;
+            let source = Source::of(attribute, query, view.schema())?;
             models.check_dims(&source.model, source.dims)?;
             sources.push(source);
         }

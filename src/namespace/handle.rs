@@ -11,6 +11,8 @@ use super::commit::{CommitLoop, Committed, Failure, Submission, unknown};
 use super::evaluate::Change;
 use super::follow::{Follower, ProbeReply, run_follower, run_prober};
 use super::state::{State, Trouble};
+use crate::base::spawn::Task;
+use crate::base::{Tenant, context};
 use crate::error::{Error, ErrorKind};
 use crate::model::Seq;
 use crate::snapshot::Snapshot;
@@ -40,9 +42,12 @@ impl Handle {
             inbox: absorbs,
         };
         let spawner = &state.runtime.spawner;
-        spawner.spawn("follower", Box::pin(run_follower(state.clone(), absorb_inbox)));
-        spawner.spawn("prober", Box::pin(run_prober(follower.clone(), probe_inbox)));
-        spawner.spawn("commit", Box::pin(CommitLoop::new(follower, commit_inbox).run()));
+        // What they have the CPU pool do takes its turn among the organization's other jobs.
+        let tenant = Tenant::named(state.org.as_str());
+        let spawn = |name, task: Task| spawner.spawn(name, Box::pin(context::for_tenant(tenant, task)));
+        spawn("follower", Box::pin(run_follower(state.clone(), absorb_inbox)));
+        spawn("prober", Box::pin(run_prober(follower.clone(), probe_inbox)));
+        spawn("commit", Box::pin(CommitLoop::new(follower, commit_inbox).run()));
         let handle = Self {
             admission: Admission::new(&state.options.limits),
             state,

@@ -16,12 +16,15 @@
 //!
 //! Stated at each method, in object-store requests; `tests/cost.rs` holds them.
 
+mod access;
 mod admission;
 mod catalog;
 mod commit;
 mod copy;
+mod create;
 mod embed;
 mod evaluate;
+mod fairness;
 mod follow;
 mod handle;
 mod operations;
@@ -41,6 +44,7 @@ use bytes::Bytes;
 use crate::base::clock::wall_ms;
 use crate::base::{Charge, MemoryShare, Priority, Runtime};
 use crate::error::{Error, ErrorKind, Result};
+use crate::model::access::{Access, Guard};
 use crate::model::embed::EmbeddingUse;
 use crate::model::write::{self, Counts, Write};
 use crate::model::{IdColumn, IdempotencyKey, NamespaceName, OrgId, Schema, Seq};
@@ -49,15 +53,16 @@ use crate::store::paths::{self, NsKey};
 use crate::wal::{self, EntryKind, Log};
 
 use commit::{Affected, Committed, Failure};
-use evaluate::{Change, Matched, Staged, WriteRequest, repeated_bytes};
+use evaluate::{Matched, Staged, What, WriteRequest, repeated_bytes};
 use handle::Handle;
 use registry::{Name, Registry};
 use state::{State, Trouble};
 
 pub use copy::{CopyFrom, CopyOutcome, Progress};
+pub use create::Creation;
 pub use operations::{Operation, OperationFailure};
 pub use options::EngineOptions;
-pub use read::{Metadata, QueryOutcome};
+pub use read::{Glance, Metadata, QueryOutcome};
 pub use recall::{Recall, RecallOf, RecallRequest, Truth};
 
 /// How often a request is tried on a namespace that turned out to be stale.
@@ -71,10 +76,12 @@ struct Prepared {
     repeated_bytes: u64,
 }
 
-/// A node's engine; clones share it.
+/// A node's engine, on behalf of one caller or of nobody in particular; clones share it.
 #[derive(Clone)]
 pub struct Engine {
     inner: Arc<Inner>,
+    /// What the caller may do; `None` for the deployment's own work. See [`Engine::guarded`].
+    guard: Option<Arc<Guard>>,
 }
 
 struct Inner {
@@ -176,6 +183,7 @@ impl Engine {
                 copies: copy::CopySlots::default(),
                 writer,
             }),
+            guard: None,
         }
     }
 
@@ -216,7 +224,10 @@ impl Engine {
         } = self
             .with_namespace(org, name, |handle| {
                 let body = &body;
-                async move { self.prepare(&handle, body).await }
+                async move {
+                    self.check_early(&handle, name).await?;
+                    self.prepare(&handle, name, body).await
+                }
             })
             .await?;
         body.charge.set_always(text_bytes + write.memory_bytes());
@@ -224,15 +235,15 @@ impl Engine {
         charged.map_err(|e| bodies_used_up().because(e))?;
         let wants_ids = write.return_affected_ids;
         let embedding = write.embeddings.spent;
-        let change = Arc::new(Change::Write(Box::new(WriteRequest {
+        let what = What::Write(Box::new(WriteRequest {
             body,
             write,
             staged,
             matched,
             repeated_bytes,
             key,
-        })));
-        let committed = self.commit(org, name, change).await?;
+        }));
+        let committed = self.commit(org, name, what).await?;
         let affected = match wants_ids {
             true => Some(self.affected(org, name, &committed).await?),
             false => None,
@@ -292,17 +303,20 @@ impl Engine {
     ///
     /// Costs one PUT, or one GET when nothing changes.
     pub async fn update_schema(&self, org: &OrgId, name: &NamespaceName, body: Body) -> Result<Arc<Schema>> {
-        let change = Arc::new(Change::Schema(body, self.inner.options.inference.models().clone()));
-        Ok(self.commit(org, name, change).await?.schema)
+        let what = What::Schema(body, self.inner.options.inference.models().clone());
+        Ok(self.commit(org, name, what).await?.schema)
     }
 
     /// Deletes the namespace: one log entry, whose number is returned. Its name can be used again at
     /// once.
     ///
     /// Costs one PUT, one LIST and one DELETE; one GET and one LIST when there is none.
+    ///
+    /// # Errors
+    ///
+    /// 404 when there is none, 409 when it is protected from deletion.
     pub async fn delete(&self, org: &OrgId, name: &NamespaceName) -> Result<Seq> {
-        let change = Arc::new(Change::DeleteNamespace);
-        Ok(self.commit(org, name, change).await?.seq)
+        Ok(self.commit(org, name, What::DeleteNamespace).await?.seq)
     }
 
     /// Lists namespaces, by lower-cased name. Costs one LIST per thousand names.
@@ -313,7 +327,21 @@ impl Engine {
         cursor: Option<&str>,
         page_size: usize,
     ) -> Result<NamespacePage> {
-        catalog::list(&self.inner.store, org, prefix, cursor, page_size).await
+        self.list_covered(org, prefix, cursor, page_size, &|_| true).await
+    }
+
+    /// The same of those namespaces that are covered: pages are full and cursors point behind their last names, as
+    /// if the others did not exist. Costs one LIST per thousand names, covered or not.
+    pub async fn list_covered(
+        &self,
+        org: &OrgId,
+        prefix: &str,
+        cursor: Option<&str>,
+        page_size: usize,
+        covers: &(dyn Fn(&NamespaceName) -> bool + Sync),
+    ) -> Result<NamespacePage> {
+        self.check_unbound()?;
+        catalog::list(&self.inner.store, org, prefix, cursor, page_size, covers).await
     }
 
     /// Whether the store answers. Costs one GET.
@@ -327,7 +355,8 @@ impl Engine {
     }
 
     /// Queues a change and returns when it is durable.
-    async fn commit(&self, org: &OrgId, name: &NamespaceName, change: Arc<Change>) -> Result<Committed> {
+    async fn commit(&self, org: &OrgId, name: &NamespaceName, what: What) -> Result<Committed> {
+        let change = self.change(what);
         self.with_namespace(org, name, |handle| {
             let change = change.clone();
             async move { handle.commit(change).await }
@@ -336,7 +365,7 @@ impl Engine {
     }
 
     /// Parses a body against the schema that this node knows, and uploads it when it is large.
-    async fn prepare(&self, handle: &Handle, body: &Body) -> Result<Prepared, Failure> {
+    async fn prepare(&self, handle: &Handle, name: &NamespaceName, body: &Body) -> Result<Prepared, Failure> {
         let inner = &self.inner;
         let unsure = !handle.is_proven() || handle.is_behind();
         if unsure && !inner.options.inference.models().is_empty() {
@@ -354,19 +383,28 @@ impl Engine {
         let write = match parse(snapshot.schema.clone()).await {
             Ok(write) => write,
             Err(_) => {
-                // The schema may be another one by now: look before saying no.
-                handle.probe().await?;
+                // The schema may be another one by now: look before saying no, and before saying why.
+                self.check_newest(handle, Access::Write, name).await?;
                 let newer = handle.snapshot();
                 parse(newer.schema.clone()).await.map_err(Error::from)?
             }
         };
-        self.admit(handle, &write)?;
+        if let Some(guard) = &self.guard {
+            guard.check_operations(&write)?;
+        }
+        if let Err(error) = self.admit(handle, &write) {
+            if self.guard.is_some() {
+                self.check_newest(handle, Access::Write, name).await?;
+            }
+            return Err(error.into());
+        }
         let write = match write.wanted.is_empty() {
             true => write,
             false => self.embed(body, write).await?,
         };
         // What will be refused need not be uploaded.
-        let refused = handle.snapshot().settings.read_only;
+        let known = handle.snapshot();
+        let refused = known.settings.read_only || self.check(Access::Write, name, &known).is_err();
         // What a condition lets pass is not known before the write is committed, nor which patches
         // apply, whose ids are asked for.
         let depends = write.reads_rows() || (write.return_affected_ids && write.patches.is_some());

@@ -35,7 +35,9 @@ use super::Engine;
 use super::copy::{CopyFrom, CopyOutcome, Progress};
 use super::follow::unavailable;
 use crate::base::clock::wall_ms;
+use crate::base::{Tenant, context};
 use crate::error::{Error, ErrorKind, Result};
+use crate::model::access::Access;
 use crate::model::{NamespaceName, OrgId, Seq};
 use crate::store::paths::{self, NsKey, OperationPart};
 use crate::store::{CreateError, Store, StoreError};
@@ -100,12 +102,15 @@ enum End {
 }
 
 /// The names of kinds in objects.
-const KINDS: [(ErrorKind, &str); 11] = [
+const KINDS: [(ErrorKind, &str); 14] = [
     (ErrorKind::Invalid, "invalid"),
     (ErrorKind::Shape, "shape"),
     (ErrorKind::TooLarge, "too_large"),
     (ErrorKind::Unauthenticated, "unauthenticated"),
+    (ErrorKind::Forbidden, "forbidden"),
+    (ErrorKind::QuotaExceeded, "quota_exceeded"),
     (ErrorKind::NotFound, "not_found"),
+    (ErrorKind::Conflict, "conflict"),
     (ErrorKind::ClientTimeout, "client_timeout"),
     (ErrorKind::TooSlow, "too_slow"),
     (ErrorKind::Overloaded, "overloaded"),
@@ -137,12 +142,13 @@ impl Engine {
     /// Starts a copy that goes on by itself, and returns the token by which [`Engine::operation`]
     /// knows it. What is wrong with the namespaces is the operation's end, not an error of this call.
     ///
-    /// Costs one PUT, and then those of [`Engine::copy`].
+    /// Costs one PUT, and then those of [`Engine::copy`]; one GET more, shared, with a guard.
     pub async fn start_copy(&self, org: &OrgId, name: &NamespaceName, from: CopyFrom) -> Result<String> {
+        // Who may not write leaves nothing behind, either.
+        self.check_now(org, name, Access::Write).await?;
         let inner = &self.inner;
-        let Ok(permit) = inner.copies.operations.clone().try_acquire_owned() else {
-            return Err(too_many());
-        };
+        let tenant = Tenant::named(org.as_str());
+        let permit = inner.copies.operations.take(tenant).ok_or_else(too_many)?;
         let started_ms = wall_ms(inner.runtime.clock.as_ref());
         let place = Place {
             store: inner.store.clone(),
@@ -161,7 +167,10 @@ impl Engine {
             work.await;
             drop(permit);
         };
-        inner.runtime.spawner.spawn("copy", Box::pin(task));
+        inner
+            .runtime
+            .spawner
+            .spawn("copy", Box::pin(context::for_tenant(tenant, task)));
         Ok(token)
     }
 
@@ -222,12 +231,13 @@ impl Engine {
     /// What is known of the operation with that token, of that destination. An operation that
     /// nobody works on any more ends by this call.
     ///
-    /// Costs one GET when it has ended, else two and a LIST.
+    /// Costs one GET when it has ended, else two and a LIST; one GET more, shared, with a guard.
     ///
     /// # Errors
     ///
     /// 404 when there is no such operation.
     pub async fn operation(&self, org: &OrgId, name: &NamespaceName, token: &str) -> Result<Operation> {
+        self.check_now(org, name, Access::Manage).await?;
         let unknown = || {
             Error::new(
                 ErrorKind::NotFound,

@@ -11,11 +11,13 @@ use super::rerank::Judgement;
 use crate::base::Priority;
 use crate::base::clock::wall_ms;
 use crate::error::{Error, ErrorKind, Result};
+use crate::model::access::Access;
 use crate::model::embed::EmbeddingUse;
 use crate::model::query::{Read, Rerank};
 use crate::model::{Consistency, NamespaceName, OrgId, Query, Schema, Seq, Settings};
-use crate::query::{self, QueryResult};
+use crate::query::{self, QueryResult, View};
 use crate::snapshot::{Incarnation, Snapshot};
+use uuid::Uuid;
 
 /// What a query found, on one snapshot, and what it took.
 #[derive(Clone, Debug)]
@@ -24,12 +26,15 @@ pub struct QueryOutcome {
     pub results: Vec<QueryResult>,
     /// The snapshot: the newest entry that was seen.
     pub seq: Seq,
-    /// The schema of that snapshot.
+    /// The schema of that snapshot, as far as the caller may see it.
     pub schema: Arc<Schema>,
+    /// Whether the caller must not see the ids of rows, which are all `""` then.
+    pub hides_id: bool,
     /// When that entry was written, in milliseconds since the epoch.
     pub last_included_write_ms: u64,
+    /// 0 for callers who see some rows only.
     pub approx_namespace_rows: u64,
-    /// Unindexed rows looked at, before filters.
+    /// Unindexed rows looked at, before filters; 0 for callers who see some rows only.
     pub exhaustive_search_rows: u64,
     pub execution: Duration,
     /// Whether the namespace had to be opened for this query.
@@ -44,6 +49,8 @@ const COUNTED_AFTER_MS: u64 = 30_000;
 /// What is known of a namespace.
 #[derive(Clone, Debug)]
 pub struct Metadata {
+    /// What the namespace is known by until it is deleted; one that is created again has another.
+    pub id: Uuid,
     pub schema: Arc<Schema>,
     pub settings: Arc<Settings>,
     /// When this was said.
@@ -58,13 +65,68 @@ pub struct Metadata {
     pub unindexed_bytes: u64,
 }
 
+/// What requests have to know of a namespace before they can be put in its words.
+#[derive(Clone, Debug)]
+pub struct Glance {
+    /// See [`Metadata::id`].
+    pub id: Uuid,
+    /// As far as the caller may see it.
+    pub schema: Arc<Schema>,
+}
+
 impl Engine {
+    /// What an open namespace stores, as far as this node knows it: bytes, and what the namespace is known by.
+    /// `None` when it is not open here. Costs nothing.
+    pub fn stored(&self, org: &OrgId, name: &NamespaceName) -> Option<(u64, Option<Uuid>)> {
+        let handle = self.inner.registry.get(&(org.clone(), name.clone()))?;
+        let snapshot = handle.snapshot();
+        let id = snapshot.database_id();
+        Some((if id.is_some() { snapshot.unindexed_bytes } else { 0 }, id))
+    }
+
+    /// The schema in the newest state that this node has seen, for requests that are translated by it. What
+    /// is then asked or written is checked against the newest schema all the same, so that a translation by an old
+    /// one is noticed: compare with [`QueryOutcome::schema`].
+    ///
+    /// Costs nothing while the namespace is open; one GET when it is not, or with `fresh`.
+    ///
+    /// * `access` — what the request is about to do
+    /// * `fresh` — look at the newest state
+    ///
+    /// # Errors
+    ///
+    /// 404 when there is no such namespace in its newest state; what the caller's guard says.
+    pub async fn glance(&self, org: &OrgId, name: &NamespaceName, access: Access, fresh: bool) -> Result<Glance> {
+        self.with_namespace(org, name, |handle| async move {
+            let known = handle.is_proven() && !handle.is_behind() && !fresh;
+            if known && let Ok(glance) = self.glance_at(name, &handle.snapshot(), access).await {
+                return Ok(glance);
+            }
+            handle.probe().await?;
+            Ok(self.glance_at(name, &handle.snapshot(), access).await?)
+        })
+        .await
+    }
+
+    async fn glance_at(&self, name: &NamespaceName, snapshot: &Arc<Snapshot>, access: Access) -> Result<Glance> {
+        let schema = match access {
+            Access::Search => self.view(name, snapshot).await?.schema().clone(),
+            _ => {
+                self.check(access, name, snapshot)?;
+                snapshot.schema.clone()
+            }
+        };
+        let known = snapshot.incarnation.ok_or_else(|| not_found(name))?;
+        Ok(Glance { id: known.id, schema })
+    }
+
     /// Runs queries on one snapshot.
     ///
     /// Strong: costs one GET that finds nothing, shared by all queries that wait at the same time
     /// and overlapped with the execution. Eventual: costs nothing while the view is young. One GET
     /// more, and requests to models, when texts are to be embedded or rows judged.
-    pub async fn query(&self, org: &OrgId, name: &NamespaceName, read: Read) -> Result<QueryOutcome> {
+    pub async fn query(&self, org: &OrgId, name: &NamespaceName, mut read: Read) -> Result<QueryOutcome> {
+        self.cap_read(&mut read);
         let judgement = Judgement::of(&read, self)?;
         let consistency = read.consistency;
         let queries: Arc<[Query]> = read.queries.into();
@@ -84,6 +146,10 @@ impl Engine {
         let mut outcome = self.fuse(found.await?, read.rerank).await;
         if let Some(judgement) = judgement {
             self.rerank(&mut outcome, &judgement).await?;
+        }
+        if outcome.hides_id {
+            // They told rows apart until here; whoever shows them must not have them to forget about.
+            outcome.results.iter_mut().for_each(QueryResult::blank_ids);
         }
         Ok(outcome)
     }
@@ -117,13 +183,14 @@ impl Engine {
         // whether there is a newer one.
         let (end, speculative) = tokio::join!(handle.probe(), self.execute(handle, name, &snapshot, queries, cold));
         end?;
+        let newest = handle.snapshot();
         if let Err(error) = &speculative
             && matches!(error.kind, ErrorKind::Overloaded | ErrorKind::TooSlow)
         {
+            self.check(Access::Search, name, &newest)?;
             // It has taken long enough.
             return Ok(speculative?);
         }
-        let newest = handle.snapshot();
         match newest.seq == snapshot.seq {
             true => Ok(speculative?),
             false => Ok(self.execute(handle, name, &newest, queries, cold).await?),
@@ -163,16 +230,21 @@ impl Engine {
         queries: &Arc<[Query]>,
         cold: bool,
     ) -> Result<QueryOutcome> {
+        let view = self.view(name, snapshot).await?;
         let known = snapshot.incarnation.ok_or_else(|| not_found(name))?;
         let _slots = handle.admission.admit(queries).await?;
         let runtime = &self.inner.runtime;
         let start = runtime.clock.boot();
-        let results = self.answer(snapshot, queries).await?;
-        let rows = snapshot.rows() as u64;
+        let results = self.answer(snapshot, &view, queries).await?;
+        let rows = match view.is_restricted() {
+            true => 0,
+            false => snapshot.rows() as u64,
+        };
         Ok(QueryOutcome {
             results,
             seq: snapshot.seq,
-            schema: snapshot.schema.clone(),
+            schema: view.schema().clone(),
+            hides_id: view.hides_id(),
             last_included_write_ms: known.last_write_ms,
             approx_namespace_rows: rows,
             exhaustive_search_rows: rows,
@@ -182,11 +254,30 @@ impl Engine {
         })
     }
 
+    /// Runs a query that finds all rows, page by page.
+    ///
+    /// Costs what [`Engine::query`] does.
+    ///
+    /// # Errors
+    ///
+    /// 403 for callers who see some rows only: they can search.
+    pub async fn export(&self, org: &OrgId, name: &NamespaceName, page: Read) -> Result<QueryOutcome> {
+        if let Some(guard) = &self.guard {
+            guard.check_restriction(Access::Read)?;
+        }
+        self.query(org, name, page).await
+    }
+
     /// Executes queries, for a bounded time: patterns and long texts can make a query take hours, on threads that
     /// all namespaces share. Dropping the execution ends its jobs, those of clients that hung up too.
-    pub(super) async fn answer(&self, snapshot: &Snapshot, queries: &Arc<[Query]>) -> Result<Vec<QueryResult>> {
+    pub(super) async fn answer(
+        &self,
+        snapshot: &Snapshot,
+        view: &Arc<View>,
+        queries: &Arc<[Query]>,
+    ) -> Result<Vec<QueryResult>> {
         let max = self.limits().query_time_max;
-        let execution = query::execute(snapshot, queries, &self.inner.runtime.cpu, self.limits());
+        let execution = query::execute(snapshot, view, queries, &self.inner.runtime.cpu, self.limits());
         tokio::time::timeout(max, execution)
             .await
             .unwrap_or_else(|_| Err(too_slow("query", max)))
@@ -194,18 +285,18 @@ impl Engine {
 
     /// Says in words how a query is answered, on the newest state. Costs one GET, shared.
     pub async fn explain(&self, org: &OrgId, name: &NamespaceName, query: &Query) -> Result<String> {
-        let queries: Arc<[Query]> = Arc::new([query.clone()]);
+        let mut query = query.clone();
+        self.cap(&mut query);
+        let queries: Arc<[Query]> = Arc::new([query]);
         self.with_namespace(org, name, |handle| {
             let queries = queries.clone();
             async move {
                 let (queries, _) = self.embed_queries(&handle, name, &queries, Consistency::Strong).await?;
                 handle.probe().await?;
                 let snapshot = handle.snapshot();
-                if !snapshot.exists() {
-                    return Err(not_found(name).into());
-                }
+                let view = self.view(name, &snapshot).await?;
                 let limits = self.limits().clone();
-                let plan = move || query::explain(&snapshot, &queries[0], &limits);
+                let plan = move || query::explain(&snapshot, &view, &queries[0], &limits);
                 let text = self.inner.runtime.cpu.run(Priority::Foreground, plan).await;
                 Ok(text.map_err(Error::from)?)
             }
@@ -215,13 +306,13 @@ impl Engine {
 
     /// The schema, strongly consistent. Costs one GET, shared.
     pub async fn schema(&self, org: &OrgId, name: &NamespaceName) -> Result<Arc<Schema>> {
-        let (snapshot, _) = self.current(org, name).await?;
+        let (snapshot, _) = self.current(org, name, Access::Manage).await?;
         Ok(snapshot.schema.clone())
     }
 
     /// What is known of the namespace, strongly consistent. Costs one GET, shared.
     pub async fn metadata(&self, org: &OrgId, name: &NamespaceName) -> Result<Metadata> {
-        let (snapshot, known) = self.current(org, name).await?;
+        let (snapshot, known) = self.current(org, name, Access::Manage).await?;
         Ok(self.describe(&snapshot, known))
     }
 
@@ -236,6 +327,7 @@ impl Engine {
             false => (0, 0),
         };
         Metadata {
+            id: known.id,
             schema: snapshot.schema.clone(),
             settings: snapshot.settings.clone(),
             now_ms,
@@ -255,7 +347,7 @@ impl Engine {
     /// Costs one GET, shared, to know that the namespace exists.
     pub async fn purge(&self, org: &OrgId, name: &NamespaceName) -> Result<()> {
         self.with_namespace(org, name, |handle| async move {
-            handle.probe().await?;
+            self.check_newest(&handle, Access::Manage, name).await?;
             match handle.snapshot().exists() {
                 true => {
                     self.inner.registry.forget(&(org.clone(), name.clone()), &handle);
@@ -271,7 +363,7 @@ impl Engine {
     pub async fn warm(&self, org: &OrgId, name: &NamespaceName) -> Result<bool> {
         self.with_namespace(org, name, |handle| async move {
             let was_open = handle.is_proven();
-            handle.probe().await?;
+            self.check_newest(&handle, Access::Manage, name).await?;
             match handle.snapshot().exists() {
                 true => Ok(was_open),
                 false => Err(not_found(name).into()),
@@ -281,10 +373,16 @@ impl Engine {
     }
 
     /// The newest state of a namespace that exists.
-    pub(super) async fn current(&self, org: &OrgId, name: &NamespaceName) -> Result<(Arc<Snapshot>, Incarnation)> {
+    pub(super) async fn current(
+        &self,
+        org: &OrgId,
+        name: &NamespaceName,
+        access: Access,
+    ) -> Result<(Arc<Snapshot>, Incarnation)> {
         self.with_namespace(org, name, |handle| async move {
             handle.probe().await?;
             let snapshot = handle.snapshot();
+            self.check(access, name, &snapshot)?;
             match snapshot.incarnation {
                 Some(known) => Ok((snapshot, known)),
                 None => Err(not_found(name).into()),

@@ -11,11 +11,12 @@ use super::evaluate::not_found;
 use super::{Engine, Handle};
 use crate::base::{Priority, Rng};
 use crate::error::{Error, ErrorKind, Result};
+use crate::model::access::Access;
 use crate::model::query::{Projection, VectorQuery};
 use crate::model::value::Vector;
 use crate::model::{AttrType, Attribute, Column, Filter, Invalid, Limits, NamespaceName, OrgId, Query, RankBy, Schema};
 use crate::model::{Id, Value};
-use crate::query::{Rank, ResultRow, value_at};
+use crate::query::{Rank, ResultRow, View, value_at};
 use crate::snapshot::Snapshot;
 use crate::tail::Part;
 
@@ -75,7 +76,7 @@ impl Engine {
     pub async fn recall(&self, org: &OrgId, name: &NamespaceName, asked: &RecallRequest) -> Result<Recall> {
         check(asked, self.limits())?;
         self.with_namespace(org, name, |handle: Arc<Handle>| async move {
-            handle.probe().await?;
+            self.check_newest(&handle, Access::Read, name).await?;
             let snapshot = handle.snapshot();
             if !snapshot.exists() {
                 return Err(not_found(name).into());
@@ -91,10 +92,11 @@ impl Engine {
         let mut truth = Vec::new();
         let count = queries.len().max(1) as f64;
         let none = queries.is_empty();
+        let view = Arc::new(View::all(snapshot.schema.clone()));
         for query in queries {
             let pair: Arc<[Query]> = pair(&attribute.name, &query, asked).into();
             let _slots = handle.admission.admit(&pair).await?;
-            let results = self.answer(snapshot, &pair).await?;
+            let results = self.answer(snapshot, &view, &pair).await?;
             let [found, exact] = <[_; 2]>::try_from(results).expect("two queries have two results");
             sum.0 += share_found(found.rows(), exact.rows());
             sum.1 += exact.rows().len();

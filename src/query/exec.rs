@@ -14,11 +14,11 @@ use super::compute::Computer;
 use super::filter::evaluate_rows;
 use super::order::RowOrder;
 use super::per;
-use super::plan::{Action, OrderKey, OrderTarget, Plan, plan};
+use super::plan::{Action, OrderKey, OrderTarget, Plan};
 use super::project::result_row;
 use super::score::Weighed;
 use super::top::Top;
-use super::{QueryResult, Rank, ResultRow};
+use super::{QueryResult, Rank, ResultRow, View};
 use crate::base::{Bitset, CpuPool, Priority};
 use crate::error::{Error, Result};
 use crate::index::text::{self, Bm25};
@@ -75,22 +75,25 @@ pub(super) struct Work {
 /// # Errors
 ///
 /// A query that does not fit the schema or the limits.
+///
+/// * `view` — of the snapshot's schema
 pub async fn execute(
     snapshot: &Snapshot,
+    view: &Arc<View>,
     queries: &Arc<[Query]>,
     cpu: &CpuPool,
     limits: &Limits,
 ) -> Result<Vec<QueryResult>> {
     let in_place = CpuPool::inline();
-    let cpu = match is_small(snapshot, queries) {
+    let cpu = match is_small(snapshot, view, queries) {
         true => &in_place,
         false => cpu,
     };
-    let (schema, asked, limits) = (snapshot.schema.clone(), queries.clone(), limits.clone());
+    let (view, asked, limits) = (view.clone(), queries.clone(), limits.clone());
     let plan_all = move || {
         asked
             .iter()
-            .map(|q| plan(q, &schema, &limits))
+            .map(|q| view.plan(q, &limits))
             .collect::<std::result::Result<Vec<_>, _>>()
     };
     let plans = cpu.run(Priority::Foreground, plan_all).await.map_err(Error::from)?;
@@ -104,11 +107,12 @@ pub async fn execute(
 
 /// Whether one pass over everything there is, is little work: filters and texts of queries can make
 /// any row expensive, so they count as large.
-fn is_small(snapshot: &Snapshot, queries: &[Query]) -> bool {
+fn is_small(snapshot: &Snapshot, view: &View, queries: &[Query]) -> bool {
     let [query] = queries else {
         return false;
     };
     query.filter.is_none()
+        && !view.filters()
         && query.aggregation.is_none()
         && query.compute.is_empty()
         && !matches!(query.rank_by, Some(RankBy::Score(_)))

@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::plan::{Action, Plan, plan};
+use super::View;
+use super::plan::{Action, Plan};
 use crate::model::query::{Midpoint, Score, TextQuery};
 use crate::model::{Direction, Filter, Invalid, Limits, Query, RankBy};
 use crate::snapshot::Snapshot;
@@ -18,8 +19,10 @@ const LINES_MAX: usize = 200;
 /// # Errors
 ///
 /// Those of the query itself.
-pub fn explain(snapshot: &Snapshot, query: &Query, limits: &Limits) -> Result<String, Invalid> {
-    let plan = plan(query, &snapshot.schema, limits)?;
+///
+/// * `view` — of the snapshot's schema
+pub fn explain(snapshot: &Snapshot, view: &View, query: &Query, limits: &Limits) -> Result<String, Invalid> {
+    let plan = view.plan(query, limits)?;
     let mut text = Text::default();
     action(&mut text, query, &plan);
     match &query.filter {
@@ -29,15 +32,11 @@ pub fn explain(snapshot: &Snapshot, query: &Query, limits: &Limits) -> Result<St
             filter(&mut text, 1, of);
         }
     }
-    let rows: usize = snapshot.parts.iter().map(|p| p.chunk.len()).sum();
-    let live = snapshot.rows();
-    text.line(
-        0,
-        format!(
-            "rows scanned: {rows} in {} parts, {live} of them live",
-            snapshot.parts.len()
-        ),
-    );
+    match view.is_restricted() {
+        // What it holds, and how many rows it leaves out, is not the caller's to know.
+        true => text.line(0, "key: only rows and attributes that it may see"),
+        false => rows(&mut text, snapshot),
+    }
     let what = if query.aggregation.is_some() { "groups" } else { "rows" };
     let mut bounds = format!("limit: {} {what}", query.limit);
     if query.offset > 0 {
@@ -49,6 +48,12 @@ pub fn explain(snapshot: &Snapshot, query: &Query, limits: &Limits) -> Result<St
     text.line(0, bounds);
     text.line(0, format!("attributes returned: {}", plan.projection.len()));
     Ok(text.done())
+}
+
+fn rows(text: &mut Text, snapshot: &Snapshot) {
+    let rows: usize = snapshot.parts.iter().map(|p| p.chunk.len()).sum();
+    let (parts, live) = (snapshot.parts.len(), snapshot.rows());
+    text.line(0, format!("rows scanned: {rows} in {parts} parts, {live} of them live"));
 }
 
 /// Lines of a description.

@@ -5,7 +5,7 @@
 //! merges; `aggregate` counts instead of finding; `per` leaves out rows that agree with too many others;
 //! `project` makes rows of values, and `compute` adds what was asked about each of them, passages that
 //! `highlight` finds among it; `fuse` makes one answer of several.
-//! Everything works on a snapshot in memory: no requests.
+//! Everything works on a snapshot in memory, as far as the caller may see it (`view`): no requests.
 //!
 //! # What stays true
 //!
@@ -29,6 +29,7 @@ mod project;
 pub mod score;
 mod top;
 mod values;
+mod view;
 
 #[cfg(test)]
 mod tests;
@@ -37,6 +38,7 @@ pub use exec::execute;
 pub use explain::explain;
 pub use fuse::fuse;
 pub use project::value_at;
+pub use view::View;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -125,6 +127,13 @@ impl QueryResult {
         match self {
             QueryResult::Rows(rows) => rows,
             QueryResult::Aggregations(_) | QueryResult::Groups(_) => &[],
+        }
+    }
+
+    /// Makes the ids of all rows `""`.
+    pub fn blank_ids(&mut self) {
+        if let QueryResult::Rows(rows) = self {
+            rows.iter_mut().for_each(|row| row.id = Id::String("".into()));
         }
     }
 

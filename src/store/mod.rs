@@ -17,6 +17,7 @@ pub mod count;
 mod error;
 pub mod paths;
 pub mod probe;
+pub mod record;
 mod retry;
 
 use std::ops::Range;

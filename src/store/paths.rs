@@ -7,6 +7,7 @@
 //! ns/<h2>/<org>/<ns>/blob/<ulid>        large payloads that one entry names
 //! ns/<h2>/<org>/<ns>/ops/<ulid>/<part>  state of a copy by token: start, beat-<n>, done
 //! probe/<run>/…                         the conformance probe's, removed by it
+//! _control/…                            organizations, keys, tokens: see [`control`]
 //! ```
 //!
 //! - `R(x)` is 2^64-1-x as 16 hexadecimal digits, so that the newest sorts first.
@@ -14,6 +15,8 @@
 //! - `<ns>` is `n=`, the lower-cased name and, if it has capitals, `!` and a bitmap of their
 //!   positions. Different names differ also where case is ignored, as on some file systems; `.` and
 //!   `..` are no longer special; and 128 capitals give 163 bytes, below every file system's limit.
+
+pub mod control;
 
 use object_store::path::Path;
 use ulid::Ulid;
@@ -48,6 +51,21 @@ impl NsKey {
         let hash = xxhash_rust::xxh3::xxh3_64(format!("{org}/{name}").as_bytes());
         format!("ns/{:02x}/{org}/{}", hash & 0xff, encode_name(name))
     }
+}
+
+/// The revision `number` of the record that lives below `record`; the newest sorts first.
+pub fn record_revision(record: &Path, number: u64) -> Path {
+    Path::from(format!("{record}/{}", reversed(number)))
+}
+
+/// The record whose directory has this key.
+pub fn record_directory(key: &str) -> Path {
+    Path::from(key)
+}
+
+/// Which revision a key found below a record is; `None` for a foreign object.
+pub fn parse_record_revision(key: &Path) -> Option<u64> {
+    parse_reversed(key.as_ref().rsplit('/').next()?)
 }
 
 /// The object with the layout version and the deployment's id.

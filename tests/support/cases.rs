@@ -114,15 +114,30 @@ impl Step {
         let json = answer.json();
         // Answers to HEAD have no body.
         if answer.status >= 400 && !self.request.starts_with("HEAD ") {
-            let shape = json["status"] == "error"
-                && json["error"].is_string()
-                && json.as_object().is_some_and(|o| o.len() == 2);
+            let fields = json.as_object().map_or(0, serde_json::Map::len);
+            let path = self.request.split(' ').nth(1).unwrap_or_default();
+            let second = path.split(['/', '?']).nth(2).unwrap_or_default();
+            let shape = match path.split(['/', '?']).nth(1).unwrap_or_default() {
+                // Turso's dialect.
+                "v1" | "v2" | "v3" if !matches!(second, "namespaces" | "vectors") => {
+                    json["error"].is_string() && fields <= 2 && (fields == 1 || json["code"].is_string())
+                }
+                // Typesense's.
+                "keys" | "collections" | "multi_search" | "synonym_sets" | "presets" | "stopwords" => {
+                    json["message"].is_string() && fields == 1
+                }
+                _ => json["status"] == "error" && json["error"].is_string() && fields == 2,
+            };
             if !shape {
                 return Err("the error body has another shape".into());
             }
         }
         if let Some(part) = &self.error
-            && !json["error"].as_str().unwrap_or_default().contains(part.as_str())
+            && !json["error"]
+                .as_str()
+                .or(json["message"].as_str())
+                .unwrap_or_default()
+                .contains(part.as_str())
         {
             return Err(format!("the error should contain {part:?}"));
         }

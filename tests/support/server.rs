@@ -36,6 +36,10 @@ pub struct Settings {
     pub dir: PathBuf,
     /// Further environment, such as `AWS_ENDPOINT`.
     pub env: Vec<(String, String)>,
+    /// Further arguments.
+    pub arguments: Vec<String>,
+    /// The address to listen on; clients use loopback in any case.
+    pub host: &'static str,
 }
 
 impl Settings {
@@ -48,6 +52,8 @@ impl Settings {
             port: free_port(),
             dir: dir.to_owned(),
             env: Vec::new(),
+            arguments: Vec::new(),
+            host: "127.0.0.1",
         }
     }
 
@@ -87,7 +93,8 @@ impl Settings {
         let mut command = shoal();
         command
             .arg("serve")
-            .args(["--listen", &format!("127.0.0.1:{}", self.port)])
+            .args(["--listen", &format!("{}:{}", self.host, self.port)])
+            .args(&self.arguments)
             .args(["--store", &self.store])
             .args(["--api-key", API_KEY])
             .arg("--cache-dir")

@@ -23,7 +23,7 @@ use serde::Deserialize;
 use super::error::{Answer, ApiError};
 use super::handlers::{Target, accepts_gzip, commit, compressed, json, read_body};
 use super::response::{self, Version};
-use super::{Api, query as v2};
+use super::{Api, metering, query as v2};
 use crate::base::Priority;
 use crate::model::{AttrType, Schema, datetime};
 use crate::namespace::{Body, bodies_used_up};
@@ -44,7 +44,7 @@ const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 /// `POST /v1/namespaces/{namespace}`
 pub async fn write(State(api): State<Api>, target: Target, request: Request) -> Answer {
     let start = api.inner.runtime.clock.boot();
-    let engine = &api.inner.engine;
+    let engine = target.engine(&api)?;
     let (headers, body) = read_body(&api, request, engine.limits().body_bytes_max).await?;
     let body = translated(&api, body).await?;
     commit(&api, &target, &headers, body, start).await
@@ -73,7 +73,7 @@ async fn translated(api: &Api, body: Body) -> Result<Body, ApiError> {
 pub async fn query(State(api): State<Api>, target: Target, request: Request) -> Answer {
     let runtime = &api.inner.runtime;
     let start = runtime.clock.boot();
-    let engine = &api.inner.engine;
+    let engine = target.engine(&api)?;
     let (headers, body) = read_body(&api, request, engine.limits().query_body_bytes_max).await?;
     let small = body.bytes.len() < POOL_BYTES;
     let (bytes, for_parse) = (body.bytes.clone(), engine.clone());
@@ -88,8 +88,12 @@ pub async fn query(State(api): State<Api>, target: Target, request: Request) -> 
     let timing = query::server_timing(&outcome, total);
     let rows = outcome.approx_namespace_rows;
     let gzip = accepts_gzip(&headers);
-    let print = move || compressed(query::print(&outcome, shape), gzip);
-    let mut response = runtime.cpu.run(Priority::Foreground, print).await;
+    let print = move || {
+        let used = metering::of_query(&outcome);
+        (compressed(query::print(&outcome, shape), gzip), used)
+    };
+    let (mut response, used) = runtime.cpu.run(Priority::Foreground, print).await;
+    api.meter(&target.caller, &target.namespace, &used);
     let headers = response.headers_mut();
     headers.insert(SERVER_TIMING, header_value(timing));
     headers.insert(SIZE, header_value(rows.to_string()));
@@ -117,19 +121,26 @@ pub async fn export(
     let Query(options) = options.map_err(|_| export::foreign_cursor())?;
     let cursor = options.cursor.as_deref().filter(|c| !c.is_empty());
     let read = export::read(cursor)?;
-    let outcome = api
-        .inner
-        .engine
-        .query(&target.caller.org, &target.namespace, read)
+    let outcome = target
+        .engine(&api)?
+        .export(&target.caller.org, &target.namespace, read)
         .await?;
     let gzip = accepts_gzip(&headers);
-    let print = move || compressed(export::print(&outcome), gzip);
-    Ok(api.inner.runtime.cpu.run(Priority::Foreground, print).await)
+    let print = move || {
+        let used = metering::of_query(&outcome);
+        (compressed(export::print(&outcome), gzip), used)
+    };
+    let (answer, used) = api.inner.runtime.cpu.run(Priority::Foreground, print).await;
+    api.meter(&target.caller, &target.namespace, &used);
+    Ok(answer)
 }
 
 /// `HEAD /v1/namespaces/{namespace}`
 pub async fn head(State(api): State<Api>, target: Target) -> Answer {
-    let known = api.inner.engine.metadata(&target.caller.org, &target.namespace).await?;
+    let known = target
+        .engine(&api)?
+        .metadata(&target.caller.org, &target.namespace)
+        .await?;
     let created = datetime::format_ms(i64::try_from(known.created_ms).unwrap_or(i64::MAX));
     // Rows that are not indexed yet count: old clients ask right after a write.
     let rows = known.approx_rows.max(known.unindexed_rows);
@@ -152,7 +163,10 @@ fn dimensions(schema: &Schema) -> u32 {
 /// `DELETE /v1/namespaces/{namespace}/index`: there is nothing that could be deleted, since indexes
 /// are made and replaced by the server alone.
 pub async fn delete_index(State(api): State<Api>, target: Target) -> Answer {
-    api.inner.engine.schema(&target.caller.org, &target.namespace).await?;
+    target
+        .engine(&api)?
+        .schema(&target.caller.org, &target.namespace)
+        .await?;
     Ok(json(StatusCode::OK, response::deleted(Version::V1)))
 }
 

@@ -123,13 +123,16 @@ fn include(attributes: Option<Json>, vectors: bool, v2: &mut Map<String, Json>) 
 pub fn print(outcome: &QueryOutcome, shape: Shape) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
     let rows = outcome.results.first().map_or(&[][..], |result| result.rows());
-    json::list(&mut out, rows, |out, row| print_row(out, row, shape));
+    json::list(&mut out, rows, |out, row| print_row(out, row, shape, outcome.hides_id));
     out
 }
 
-fn print_row(out: &mut Vec<u8>, row: &ResultRow, shape: Shape) {
+fn print_row(out: &mut Vec<u8>, row: &ResultRow, shape: Shape, hides_id: bool) {
     out.extend_from_slice(b"{\"id\":");
-    json::id(out, &row.id);
+    match hides_id {
+        true => out.extend_from_slice(b"null"),
+        false => json::id(out, &row.id),
+    }
     match row.rank {
         None => {}
         Some(Rank::Distance(d)) => field(out, "dist", |out| json::put(out, &d)),

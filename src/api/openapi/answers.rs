@@ -52,6 +52,16 @@ written! {
 }
 
 written! {
+    /// Every error of Typesense's routes.
+    TypesenseError, |_g| closed(object(&[("message", text())], &[]))
+}
+
+written! {
+    /// Every error of the control plane.
+    TursoError, |_g| closed(object(&[("error", text())], &[("code", text())]))
+}
+
+written! {
     /// The answer to a write.
     WriteAnswer, |g| {
         let ids = || list(g_id());

@@ -7,12 +7,19 @@
 pub mod answers;
 pub mod expressions;
 pub mod operations;
+pub mod operations_databases;
+pub mod operations_keys;
+pub mod operations_platform;
+pub mod operations_typesense;
+pub mod operations_usage;
 pub mod requests;
 
 use axum::http::Method;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value as Json, json};
+
+use super::dialect::Dialect;
 
 /// One method of one path, as it is described.
 pub struct Operation {
@@ -33,19 +40,53 @@ pub enum Tag {
     Data,
     Namespaces,
     Debugging,
+    Databases,
+    Keys,
+    Organizations,
+    Platform,
     Legacy,
+    Collections,
+    Documents,
+    SearchSettings,
     Operations,
 }
 
 impl Tag {
-    const ALL: [(Tag, &'static str, &'static str); 5] = [
+    const ALL: [(Tag, &'static str, &'static str); 12] = [
         (Tag::Data, "data", "Writing and querying"),
         (Tag::Namespaces, "namespaces", "Listing, settings, schema, deletion"),
         (Tag::Debugging, "debugging", "Recall, plans, caches"),
+        (Tag::Keys, "keys", "API keys, and what they allow"),
+        (
+            Tag::Organizations,
+            "organizations",
+            "Usage and audit logs, in the shapes of Turso's platform API",
+        ),
+        (
+            Tag::Databases,
+            "databases",
+            "Groups, databases, instances and locations, in the shapes of Turso's platform API",
+        ),
+        (
+            Tag::Platform,
+            "platform",
+            "Users, platform tokens, organizations and members, in the shapes of Turso's platform API",
+        ),
         (
             Tag::Legacy,
             "legacy",
             "The first version of the API, for clients before 2025",
+        ),
+        (
+            Tag::Collections,
+            "collections",
+            "Typesense's collections, which are namespaces",
+        ),
+        (Tag::Documents, "documents", "Typesense's documents and searches"),
+        (
+            Tag::SearchSettings,
+            "search-settings",
+            "Typesense's synonym sets, presets and stop words",
         ),
         (Tag::Operations, "operations", "Health and metrics; no key is needed"),
     ];
@@ -127,9 +168,9 @@ impl Operation {
         for status in self.errors {
             // Answers to HEAD have no body.
             let name = if *method == Method::HEAD {
-                "BareError"
+                "BareError".to_owned()
             } else {
-                error_name(*status)
+                format!("{}{}", prefix(Dialect::of(path)), error_name(*status))
             };
             responses.insert(
                 status.to_string(),
@@ -187,9 +228,14 @@ fn path_parameters(path: &str) -> Vec<Json> {
 }
 
 /// Every error status with the name of its description and what it means.
-const ERRORS: [(u16, &str, &str); 15] = [
+const ERRORS: [(u16, &str, &str); 16] = [
     (400, "Invalid", "The request is wrong; nothing was changed."),
     (401, "Unauthenticated", "No key, or a wrong one."),
+    (
+        402,
+        "QuotaExceeded",
+        "The plan does not include this, or it is used up.",
+    ),
     (403, "Forbidden", "The key does not permit this."),
     (404, "NotFound", "There is no such namespace."),
     (405, "MethodNotAllowed", "The path does not support this method."),
@@ -228,17 +274,30 @@ fn error_name(status: u16) -> &'static str {
         .expect("the table lists every status in use")
 }
 
+/// What the names of errors of an API begin with.
+fn prefix(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::Turbopuffer => "",
+        Dialect::Typesense => "Typesense",
+        Dialect::Turso => "Turso",
+    }
+}
+
 fn error_responses(generator: &mut SchemaGenerator) -> Map<String, Json> {
-    let schema = generator.subschema_for::<answers::Error>();
+    let shapes = [
+        (Dialect::Turbopuffer, generator.subschema_for::<answers::Error>()),
+        (Dialect::Typesense, generator.subschema_for::<answers::TypesenseError>()),
+        (Dialect::Turso, generator.subschema_for::<answers::TursoError>()),
+    ];
     let mut responses = Map::new();
-    for (status, name, what) in ERRORS {
+    for ((dialect, schema), (status, name, what)) in shapes.iter().flat_map(|s| ERRORS.iter().map(move |e| (s, e))) {
         let mut headers = json!({"X-Request-Id": {"$ref": "#/components/headers/RequestId"}});
         if matches!(status, 429 | 503) {
             headers["Retry-After"] = json!({"$ref": "#/components/headers/RetryAfter"});
         }
         let content = json!({"application/json": {"schema": schema}});
         responses.insert(
-            name.to_owned(),
+            format!("{}{name}", prefix(*dialect)),
             json!({"description": what, "headers": headers, "content": content}),
         );
     }

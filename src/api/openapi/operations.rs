@@ -18,10 +18,10 @@ use crate::api::legacy::{ExportOptions, LegacyQuery};
 pub type Describe = fn(&mut SchemaGenerator) -> Operation;
 
 /// What every request with a key can fail with, and one that names a namespace besides.
-const KNOWN: &[u16] = &[400, 401, 429, 500, 503];
-const NAMED: &[u16] = &[400, 401, 404, 429, 500, 503];
+pub(super) const KNOWN: &[u16] = &[400, 401, 429, 500, 503];
+pub(super) const NAMED: &[u16] = &[400, 401, 404, 429, 500, 503];
 /// The same with a body.
-const BODY: &[u16] = &[400, 401, 404, 408, 413, 415, 422, 429, 500, 503];
+pub(super) const BODY: &[u16] = &[400, 401, 404, 408, 413, 415, 422, 429, 500, 503];
 
 pub fn list(g: &mut SchemaGenerator) -> Operation {
     Operation::new(

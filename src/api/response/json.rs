@@ -31,6 +31,23 @@ pub fn result(out: &mut Vec<u8>, result: &QueryResult, encoding: VectorEncoding)
     }
 }
 
+/// The same for those who must not see ids.
+pub fn result_without_ids(out: &mut Vec<u8>, result: &QueryResult, encoding: VectorEncoding) {
+    let QueryResult::Rows(rows) = result else {
+        return self::result(out, result, encoding);
+    };
+    out.extend_from_slice(b"\"rows\":");
+    list(out, rows, |out, row| {
+        out.push(b'{');
+        let start = out.len();
+        fields(out, row, encoding);
+        if out.get(start) == Some(&b',') {
+            out.remove(start);
+        }
+        out.push(b'}');
+    });
+}
+
 /// Unlike rows, groups show nulls: a null is a key like any other.
 fn group(out: &mut Vec<u8>, group: &Group) {
     out.push(b'{');
@@ -86,6 +103,12 @@ pub fn ids(out: &mut Vec<u8>, name: &str, columns: &[IdColumn]) {
 pub(in crate::api) fn row(out: &mut Vec<u8>, row: &ResultRow, encoding: VectorEncoding) {
     out.extend_from_slice(b"{\"id\":");
     id(out, &row.id);
+    fields(out, row, encoding);
+    out.push(b'}');
+}
+
+/// What a row has besides its id, a comma before each.
+fn fields(out: &mut Vec<u8>, row: &ResultRow, encoding: VectorEncoding) {
     match row.rank {
         None => {}
         Some(Rank::Distance(d)) => {
@@ -112,7 +135,6 @@ pub(in crate::api) fn row(out: &mut Vec<u8>, row: &ResultRow, encoding: VectorEn
         out.push(b':');
         computed(out, value);
     }
-    out.push(b'}');
 }
 
 /// Distances beyond f32 are infinite, and JSON has no number for that: clients expect one.

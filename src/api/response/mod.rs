@@ -17,7 +17,7 @@ use crate::namespace::{AffectedIds, Metadata, NamespacePage, QueryOutcome, Recal
 use crate::query::{AggregateValue, Computed, Fragment, Group, QueryResult, ResultRow};
 
 /// The documented floor of bytes billed per query.
-const BYTES_QUERIED_MIN: u64 = 256_000_000;
+pub const BYTES_QUERIED_MIN: u64 = 256_000_000;
 /// A tail smaller than this stays unindexed by design, so its index is not behind.
 const UPDATING_BYTES_MIN: u64 = 8 * 1024 * 1024;
 
@@ -35,16 +35,20 @@ pub enum Version {
 pub fn query(outcome: &QueryOutcome, multi: bool, encoding: VectorEncoding, total: Duration) -> Vec<u8> {
     let items: usize = outcome.results.iter().map(QueryResult::size).sum();
     let mut out = Vec::with_capacity(512 + items * 64);
+    let print = match outcome.hides_id {
+        true => json::result_without_ids,
+        false => json::result,
+    };
     match (multi, outcome.results.as_slice()) {
         (false, [only]) => {
             out.push(b'{');
-            json::result(&mut out, only, encoding);
+            print(&mut out, only, encoding);
         }
         (_, results) => {
             out.extend_from_slice(b"{\"results\":[");
             for (i, result) in results.iter().enumerate() {
                 out.extend_from_slice(if i == 0 { b"{" } else { b",{" });
-                json::result(&mut out, result, encoding);
+                print(&mut out, result, encoding);
                 out.push(b'}');
             }
             out.push(b']');
@@ -91,7 +95,7 @@ fn timestamp(ms: u64) -> String {
 
 /// The logical bytes of an answer: ids, 4 per `$dist`, and the attributes, computed ones too; of groups the keys
 /// and the aggregates.
-fn bytes_returned(result: &QueryResult) -> u64 {
+pub fn bytes_returned(result: &QueryResult) -> u64 {
     match result {
         QueryResult::Rows(rows) => rows.iter().map(row_bytes).sum(),
         QueryResult::Aggregations(values) => aggregate_bytes(values),
@@ -230,6 +234,7 @@ fn settings(body: &mut serde_json::Value, known: &Metadata) {
         pinned_replicas,
         num_shards,
         parent,
+        ..
     } = &*known.settings;
     if *read_only {
         body["read_only"] = true.into();

@@ -12,6 +12,7 @@ fn outcome(results: Vec<QueryResult>) -> QueryOutcome {
         results,
         seq: Seq(3),
         schema: Arc::new(Schema::default()),
+        hides_id: false,
         last_included_write_ms: 1_704_067_200_000,
         approx_namespace_rows: 98,
         exhaustive_search_rows: 7,
@@ -33,6 +34,27 @@ fn row(id: Id, rank: Option<Rank>, attributes: Vec<(&str, Value)>) -> ResultRow 
 
 fn vector(elements: &[f32]) -> Value {
     Value::Vector(Vector::F32(elements.to_vec()))
+}
+
+#[test]
+fn rows_can_be_shown_without_ids() {
+    let rows = vec![
+        row(Id::String("".into()), None, vec![]),
+        row(
+            Id::String("".into()),
+            Some(Rank::Score(2.0)),
+            vec![("a", Value::Int(1))],
+        ),
+        row(Id::String("".into()), None, vec![("a", Value::Int(2))]),
+    ];
+    let mut hidden = outcome(vec![QueryResult::Rows(rows)]);
+    hidden.hides_id = true;
+    let body = query(&hidden, false, VectorEncoding::Float, Duration::ZERO);
+    let text = String::from_utf8(body).expect("JSON is UTF-8");
+    assert!(
+        text.starts_with(r#"{"rows":[{},{"$dist":2.0,"a":1},{"a":2}],"#),
+        "{text}"
+    );
 }
 
 fn rows_text(rows: Vec<ResultRow>, encoding: VectorEncoding) -> String {
@@ -233,6 +255,7 @@ fn a_write_counts_only_the_kinds_it_used() {
 #[test]
 fn fresh_metadata_has_exactly_the_documented_keys() {
     let known = Metadata {
+        id: Uuid::nil(),
         schema: Arc::new(Schema::default()),
         settings: Arc::default(),
         now_ms: 2,
@@ -259,12 +282,14 @@ fn fresh_metadata_has_exactly_the_documented_keys() {
 #[test]
 fn metadata_shows_settings_where_they_are_set() {
     let known = Metadata {
+        id: Uuid::nil(),
         schema: Arc::new(Schema::default()),
         settings: Arc::new(Settings {
             read_only: true,
             pinned_replicas: Some(3),
             num_shards: Some(4),
             parent: Some(NamespaceName::parse("parent").expect("a name")),
+            ..Settings::default()
         }),
         now_ms: 2,
         created_ms: 0,

@@ -8,7 +8,10 @@ mod search;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use crate::error::{Error, ErrorKind};
+use crate::model::access::{self, Access, Guard, Target, forbidden};
 use crate::model::embed::Models;
 use crate::model::schema::SchemaChange;
 use crate::model::write::{self, Counts, Write};
@@ -21,18 +24,36 @@ use rows::Rows;
 use search::search;
 
 use super::copy::CopyRequest;
-use super::settings::{check_writable, effective, sharding_of_write};
+use super::create::CreateRequest;
+use super::settings::{check_deletable, check_size, check_writable, effective, sharding_of_write};
 use super::state::Moment;
 use super::{Body, embed};
 
+/// A request to be committed, and what its caller may do.
+pub(super) struct Change {
+    /// `None` for the deployment's own work.
+    pub guard: Option<Arc<Guard>>,
+    pub what: What,
+}
+
 /// What a client asks to be committed.
-pub(super) enum Change {
+pub(super) enum What {
     Write(Box<WriteRequest>),
     /// The JSON of a schema map, and the models that texts may be embedded with.
     Schema(Body, Arc<Models>),
     Settings(SettingsChange),
+    Create(CreateRequest),
     Copy(Box<CopyRequest>),
     DeleteNamespace,
+}
+
+impl What {
+    fn access(&self) -> Access {
+        match self {
+            What::Write(_) | What::Schema(..) | What::Create(_) | What::Copy(_) => Access::Write,
+            What::Settings(_) | What::DeleteNamespace => Access::Manage,
+        }
+    }
 }
 
 /// A write, parsed and typed against the schema that this node knew when it arrived.
@@ -58,7 +79,7 @@ pub(super) struct Staged {
 
 /// What one request of a batch does.
 pub(super) enum Verdict {
-    Commit(Effects),
+    Commit(Box<Effects>),
     /// Right, and nothing to write.
     Nothing(Counts, Arc<Schema>),
     /// It was committed before, under the same idempotency key.
@@ -112,6 +133,8 @@ pub(super) fn evaluate(
         name,
         limits,
         exists: base.exists(),
+        id: base.database_id(),
+        bytes: base.unindexed_bytes,
         schema: base.schema.clone(),
         rows: Rows::of(base),
         answered: HashMap::new(),
@@ -130,6 +153,10 @@ struct Evaluation<'a> {
     name: &'a NamespaceName,
     limits: &'a Limits,
     exists: bool,
+    /// Of a namespace that exists in `base`.
+    id: Option<Uuid>,
+    /// Bytes of the log, and logical ones of the requests so far.
+    bytes: u64,
     schema: Arc<Schema>,
     rows: Rows,
     /// What requests of this batch will be answered, by the numbers of their keys.
@@ -142,27 +169,64 @@ struct Evaluation<'a> {
 
 impl Evaluation<'_> {
     fn one(&mut self, change: &Change) -> Result<Verdict, Error> {
-        match change {
-            Change::Write(request) => self.write(request),
-            Change::Schema(body, models) => self.update_schema(body, models),
-            Change::Settings(change) => self.update_settings(change),
-            Change::Copy(copy) => self.copy(copy),
-            // Always alone in its batch.
-            Change::DeleteNamespace if self.exists => Ok(Verdict::Commit(self.effects(
-                SchemaChange::default(),
-                Vec::new(),
-                Counts::default(),
-            ))),
-            Change::DeleteNamespace => Err(not_found(self.name)),
-        }
-    }
-
-    fn write(&mut self, request: &WriteRequest) -> Result<Verdict, Error> {
-        if let Some(key) = &request.key
+        let guard = change.guard.as_deref();
+        let access = change.what.access();
+        access::admit(guard, access, &self.target())?;
+        // What was carried out already is no write any more.
+        if let What::Write(request) = &change.what
+            && let Some(key) = &request.key
             && let Some(before) = self.remembered(key)?
         {
             return Ok(Verdict::Repeated(before, self.schema.clone()));
         }
+        access::check_blocks(guard, access, &self.target())?;
+        match &change.what {
+            What::Write(request) => self.write(request, guard),
+            What::Schema(body, models) => self.update_schema(body, models, guard),
+            What::Settings(change) => self.update_settings(change),
+            What::Create(request) => self.create(request, guard),
+            What::Copy(copy) => self.copy(copy, guard),
+            What::DeleteNamespace => self.delete_namespace(),
+        }
+    }
+
+    fn target(&self) -> Target<'_> {
+        Target {
+            name: self.name,
+            exists: self.exists,
+            id: self.id,
+            settings: &self.settings,
+        }
+    }
+
+    /// Always alone in its batch.
+    fn delete_namespace(&mut self) -> Result<Verdict, Error> {
+        if !self.exists {
+            return Err(not_found(self.name));
+        }
+        check_deletable(&self.settings, self.name)?;
+        let effects = self.effects(SchemaChange::default(), Vec::new(), Counts::default());
+        Ok(Verdict::Commit(Box::new(effects)))
+    }
+
+    fn create(&mut self, request: &CreateRequest, guard: Option<&Guard>) -> Result<Verdict, Error> {
+        check_may_create(guard, self.name)?;
+        if self.exists {
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                format!("namespace '{}' exists already", self.name),
+            ));
+        }
+        let schema = match &request.schema {
+            Some(json) => write::prepare_schema_with(json, &self.schema, self.limits, &request.models)?,
+            None => SchemaChange::default(),
+        };
+        let settings = effective(&request.settings, &self.settings);
+        let effects = self.effects(schema, Vec::new(), Counts::default());
+        Ok(self.commit_with(effects, settings))
+    }
+
+    fn write(&mut self, request: &WriteRequest, guard: Option<&Guard>) -> Result<Verdict, Error> {
         let fresh;
         let (write, staged) = match request.write.fits(&self.schema) {
             true => (&request.write, request.staged.clone()),
@@ -184,6 +248,7 @@ impl Evaluation<'_> {
         if !self.exists && !may_create {
             return Err(not_found(self.name));
         }
+        self.check_schema_rights(guard, &write.schema)?;
         check_writable(&self.settings, self.name)?;
         let settings = sharding_of_write(write.num_shards, self.exists, &self.settings)?;
         let (operations, counts) = match write.reads_rows() {
@@ -198,6 +263,10 @@ impl Evaluation<'_> {
         };
         if operations.is_empty() && write.schema.is_empty() && self.exists {
             return Ok(Verdict::Nothing(counts, self.schema.clone()));
+        }
+        let deletes = |operation: &Operation| matches!(operation, Operation::Delete(_));
+        if !write.schema.is_empty() || !operations.iter().all(deletes) {
+            check_size(&self.settings, self.name, self.bytes, counts.logical_bytes)?;
         }
         let mut effects = self.effects(write.schema.clone(), operations, counts);
         effects.staged = staged;
@@ -220,12 +289,29 @@ impl Evaluation<'_> {
         Ok(self.commit_with(effects, change))
     }
 
-    fn copy(&mut self, copy: &CopyRequest) -> Result<Verdict, Error> {
+    fn copy(&mut self, copy: &CopyRequest, guard: Option<&Guard>) -> Result<Verdict, Error> {
         // Always alone in its batch, so it meets the state before it.
         let (schema, settings) = copy.onto(self.base, self.name)?;
+        self.check_schema_rights(guard, &schema)?;
+        check_size(&self.settings, self.name, self.bytes, copy.counts().logical_bytes)?;
         let mut effects = self.effects(schema, copy.operations.clone(), copy.counts());
         effects.staged = copy.staged.clone();
         Ok(self.commit_with(effects, settings))
+    }
+
+    /// That the caller may create the namespace, or change its schema like this.
+    fn check_schema_rights(&self, guard: Option<&Guard>, change: &SchemaChange) -> Result<(), Error> {
+        if !self.exists {
+            return check_may_create(guard, self.name);
+        }
+        // The kind of ids is settled by the first row, whoever writes it.
+        let first = change.puts.first().map(|a| &a.name).or(change.drops.first());
+        match first {
+            Some(attribute) if guard.is_some_and(|g| !g.may_change_schema) => Err(forbidden(format!(
+                "this credential may not change the schema, and attribute {attribute:?} would be added or changed"
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// Commits effects with a change of settings.
@@ -233,7 +319,7 @@ impl Evaluation<'_> {
         if !settings.is_empty() {
             Arc::make_mut(&mut self.settings).apply(&settings);
         }
-        Verdict::Commit(Effects { settings, ..effects })
+        Verdict::Commit(Box::new(Effects { settings, ..effects }))
     }
 
     /// What was, or will be, answered to a request with the same key.
@@ -253,20 +339,24 @@ impl Evaluation<'_> {
         }
     }
 
-    fn update_schema(&mut self, body: &Body, models: &Models) -> Result<Verdict, Error> {
+    fn update_schema(&mut self, body: &Body, models: &Models, guard: Option<&Guard>) -> Result<Verdict, Error> {
         if !self.exists {
             return Err(not_found(self.name));
         }
         check_writable(&self.settings, self.name)?;
         let change = write::prepare_schema_with(&body.bytes, &self.schema, self.limits, models)?;
-        Ok(match change.is_empty() {
-            true => Verdict::Nothing(Counts::default(), self.schema.clone()),
-            false => Verdict::Commit(self.effects(change, Vec::new(), Counts::default())),
-        })
+        if change.is_empty() {
+            return Ok(Verdict::Nothing(Counts::default(), self.schema.clone()));
+        }
+        self.check_schema_rights(guard, &change)?;
+        check_size(&self.settings, self.name, self.bytes, 0)?;
+        let effects = self.effects(change, Vec::new(), Counts::default());
+        Ok(Verdict::Commit(Box::new(effects)))
     }
 
     fn effects(&mut self, schema: SchemaChange, operations: Vec<Operation>, counts: Counts) -> Effects {
         self.exists = true;
+        self.bytes = self.bytes.saturating_add(counts.logical_bytes);
         if !schema.is_empty() {
             Arc::make_mut(&mut self.schema).apply(&schema);
         }
@@ -333,6 +423,18 @@ pub(super) fn not_found(name: &NamespaceName) -> Error {
     Error::new(ErrorKind::NotFound, format!("namespace '{name}' was not found"))
 }
 
+/// That the caller may bring a namespace into being.
+///
+/// # Errors
+///
+/// 403.
+pub(super) fn check_may_create(guard: Option<&Guard>, name: &NamespaceName) -> Result<(), Error> {
+    match guard.is_some_and(|g| !g.may_create) {
+        true => Err(forbidden(format!("this credential may not create namespace '{name}'"))),
+        false => Ok(()),
+    }
+}
+
 /// Splits what waits into what can be committed together: deletions and copies go alone.
 pub(super) fn group_len(
     changes: impl Iterator<Item = impl AsRef<Change>>,
@@ -342,11 +444,11 @@ pub(super) fn group_len(
     let mut bytes = 0;
     let mut len = 0;
     for change in changes {
-        let size = match change.as_ref() {
-            Change::DeleteNamespace | Change::Copy(_) if len == 0 => return 1,
-            Change::DeleteNamespace | Change::Copy(_) => break,
-            Change::Write(w) if w.staged.is_none() => w.write.logical_bytes.saturating_add(w.repeated_bytes),
-            Change::Write(_) | Change::Schema(..) | Change::Settings(_) => 0,
+        let size = match &change.as_ref().what {
+            What::DeleteNamespace | What::Copy(_) if len == 0 => return 1,
+            What::DeleteNamespace | What::Copy(_) => break,
+            What::Write(w) if w.staged.is_none() => w.write.logical_bytes.saturating_add(w.repeated_bytes),
+            What::Write(_) | What::Schema(..) | What::Settings(_) | What::Create(_) => 0,
         };
         if len > 0 && (size > bytes_max.saturating_sub(bytes) || len == requests_max) {
             break;

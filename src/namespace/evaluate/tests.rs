@@ -1,3 +1,5 @@
+mod guards;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -9,6 +11,10 @@ use crate::base::{CpuPool, Ledger, MemoryShare};
 use crate::model::{Id, Value};
 use crate::query::value_at;
 use crate::wal::{Digest, Entry, EntryKind, RequestEffects};
+
+fn unguarded(what: What) -> Arc<Change> {
+    Arc::new(Change { guard: None, what })
+}
 
 /// A namespace on which requests are evaluated and whose entries are applied, without a log.
 struct World {
@@ -32,7 +38,7 @@ impl World {
         let write = write::prepare(bytes.as_bytes(), &self.snapshot.schema, &self.limits).expect("a valid body");
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let matched = runtime.block_on(Matched::on(&self.snapshot, &write, &CpuPool::inline()));
-        Arc::new(Change::Write(Box::new(WriteRequest {
+        unguarded(What::Write(Box::new(WriteRequest {
             key: key.map(|key| IdempotencyKey::new(key.as_bytes(), bytes.as_bytes()).unwrap()),
             body: Body {
                 charge: self.ledger.charge(MemoryShare::Bodies, 0).unwrap(),
@@ -461,7 +467,7 @@ fn patches_by_filter_count_with_all_their_rows() {
     let request = |filter: Json, schema: Json| {
         let body = json!({"patch_by_filter": {"filters": filter, "patch": {"s": text}}, "schema": schema});
         let change = world.request(&body, None);
-        let Change::Write(request) = &*change else { panic!() };
+        let What::Write(request) = &change.what else { panic!() };
         repeated_bytes(
             &request.write,
             request.matched.as_ref(),
@@ -475,7 +481,7 @@ fn patches_by_filter_count_with_all_their_rows() {
     // With a change of schema the rows are not known before.
     assert_eq!(request(json!(["a", "Lt", 30]), json!({"new": "int"})), 100 * each);
     let blind = world.request(&json!({"deletes": [1]}), None);
-    let Change::Write(blind) = &*blind else { panic!() };
+    let What::Write(blind) = &blind.what else { panic!() };
     assert_eq!(repeated_bytes(&blind.write, None, 100, &world.limits), 0);
 
     let sized = |bytes: u64| {
@@ -483,11 +489,15 @@ fn patches_by_filter_count_with_all_their_rows() {
             &json!({"patch_by_filter": {"filters": ["a", "Lt", 30], "patch": {"a": 1}}}),
             None,
         );
-        let Ok(Change::Write(mut request)) = Arc::try_unwrap(change) else {
+        let Ok(Change {
+            what: What::Write(mut request),
+            ..
+        }) = Arc::try_unwrap(change)
+        else {
             panic!()
         };
         request.repeated_bytes = bytes;
-        Arc::new(Change::Write(request))
+        unguarded(What::Write(request))
     };
     let queue = [sized(60), sized(40), sized(1), sized(u64::MAX)];
     assert_eq!(group_len(queue.iter(), 100, 10), 2);
@@ -531,7 +541,7 @@ fn read_only_is_for_what_comes_after_it_in_the_batch() {
     let mut world = World::new();
     world.one(json!({"upsert_rows": [{"id": 1}]})).unwrap();
     let read_only = |on| {
-        Arc::new(Change::Settings(SettingsChange {
+        unguarded(What::Settings(SettingsChange {
             read_only: Some(on),
             ..SettingsChange::default()
         }))
@@ -580,7 +590,7 @@ fn rows_remain_if_either_filter_has_more() {
 fn deletions_of_namespaces_are_alone_in_their_entries() {
     let world = World::new();
     let write = || world.request(&json!({"upsert_rows": [{"id": 1}]}), None);
-    let delete = || Arc::new(Change::DeleteNamespace);
+    let delete = || unguarded(What::DeleteNamespace);
     let queue = [write(), write(), delete(), delete(), write()];
     let groups: Vec<usize> = (0..queue.len())
         .map(|from| group_len(queue[from..].iter(), 1 << 20, 10))
@@ -604,14 +614,18 @@ fn conditions_may_refer_to_the_id() {
 fn a_request_is_typed_again_after_a_rival_changed_the_schema() {
     let mut world = World::new();
     let staged = |body: Json| {
-        let Ok(Change::Write(mut request)) = Arc::try_unwrap(world.request(&body, None)) else {
+        let Ok(Change {
+            what: What::Write(mut request),
+            ..
+        }) = Arc::try_unwrap(world.request(&body, None))
+        else {
             panic!("it is a write")
         };
         request.staged = Some(Staged {
             blobs: Vec::new(),
             since: Moment::now(&crate::base::SystemClock),
         });
-        Arc::new(Change::Write(request))
+        unguarded(What::Write(request))
     };
     let batch = [
         staged(json!({"upsert_rows": [{"id": 1, "a": 1}]})),

@@ -34,7 +34,8 @@ fn schema() -> Schema {
 fn ask(snapshot: &Snapshot, query: Query, cpu: &CpuPool, limits: &Limits) -> Result<QueryResult, Error> {
     let queries: Arc<[Query]> = Arc::new([query]);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let mut results = runtime.block_on(execute(snapshot, &queries, cpu, limits))?;
+    let all = Arc::new(crate::query::View::all(snapshot.schema.clone()));
+    let mut results = runtime.block_on(execute(snapshot, &all, &queries, cpu, limits))?;
     Ok(results.remove(0))
 }
 

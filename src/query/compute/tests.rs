@@ -11,7 +11,7 @@ use crate::model::{
     Direction, Filter, FilterOp, FullTextConfig, Id, IdKind, Limits, Metric, Query, RankBy, Schema, Value,
 };
 use crate::query::tests::support::{Rows, schema_of, snapshot_of};
-use crate::query::{Computed, ResultRow, execute};
+use crate::query::{Computed, ResultRow, View, execute};
 use crate::snapshot::Snapshot;
 
 fn schema() -> Schema {
@@ -61,7 +61,9 @@ fn ask(compute: Vec<(&str, Compute)>, change: impl FnOnce(&mut Query)) -> Result
     let queries: Arc<[Query]> = Arc::new([query]);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let cpu = CpuPool::inline();
-    let mut results = runtime.block_on(execute(&snapshot(), &queries, &cpu, &Limits::default()))?;
+    let snapshot = snapshot();
+    let all = Arc::new(View::all(snapshot.schema.clone()));
+    let mut results = runtime.block_on(execute(&snapshot, &all, &queries, &cpu, &Limits::default()))?;
     Ok(results.remove(0).rows().to_vec())
 }
 

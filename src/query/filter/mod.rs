@@ -52,6 +52,14 @@ pub enum BoundFilter {
 }
 
 impl BoundFilter {
+    /// Both of two filters.
+    pub(super) fn and(self, other: BoundFilter) -> BoundFilter {
+        let mut both = vec![self, other];
+        // The cheap one first: the other is asked only about the rows that are left.
+        both.sort_by_key(BoundFilter::cost);
+        BoundFilter::And(both)
+    }
+
     /// What a row costs, roughly: to be compared only.
     fn cost(&self) -> u32 {
         match self {

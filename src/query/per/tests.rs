@@ -32,7 +32,14 @@ fn schema() -> Schema {
 fn ask(snapshot: &Snapshot, query: Query) -> Result<Vec<ResultRow>, Error> {
     let queries: Arc<[Query]> = Arc::new([query]);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let results = runtime.block_on(execute(snapshot, &queries, &CpuPool::inline(), &Limits::default()))?;
+    let all = Arc::new(crate::query::View::all(snapshot.schema.clone()));
+    let results = runtime.block_on(execute(
+        snapshot,
+        &all,
+        &queries,
+        &CpuPool::inline(),
+        &Limits::default(),
+    ))?;
     Ok(results[0].rows().to_vec())
 }
 

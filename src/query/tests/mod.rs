@@ -27,7 +27,8 @@ fn query(rank_by: Option<RankBy>, limit: usize) -> Query {
 fn ask(snapshot: &Snapshot, query: Query, cpu: &CpuPool) -> Result<Vec<ResultRow>, Error> {
     let queries: Arc<[Query]> = Arc::new([query]);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let mut results = runtime.block_on(execute(snapshot, &queries, cpu, &Limits::default()))?;
+    let all = Arc::new(View::all(snapshot.schema.clone()));
+    let mut results = runtime.block_on(execute(snapshot, &all, &queries, cpu, &Limits::default()))?;
     Ok(results.remove(0).rows().to_vec())
 }
 

@@ -265,7 +265,8 @@ fn an_explanation_names_what_is_done() {
         vec![(Some(1), Some("fox"), None, true), (None, None, None, false)],
         vec![],
     ]);
-    let said = |query: &Query| explain(&snapshot, query, &Limits::default()).unwrap();
+    let all = View::all(snapshot.schema.clone());
+    let said = |query: &Query| explain(&snapshot, &all, query, &Limits::default()).unwrap();
     let mut score = query(
         Some(RankBy::Score(Score::Sum(vec![
             text("s", "quick fox", true),
@@ -315,7 +316,7 @@ fn an_explanation_names_what_is_done() {
             "{plan} lacks {part}"
         );
     }
-    assert!(explain(&snapshot, &query(Some(nearest(vec![1.0])), 1), &Limits::default()).is_err());
+    assert!(explain(&snapshot, &all, &query(Some(nearest(vec![1.0])), 1), &Limits::default()).is_err());
     // Long filters are cut off.
     let mut long = query(None, 1);
     long.filter = Some(Filter::Or(vec![Filter::And(vec![]); 1000]));

@@ -1,0 +1,63 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::base::{CpuPool, Ledger, Rng, Runtime, SystemClock, TokioSpawner};
+use crate::config::StoreConfig;
+use crate::control::{ControlOptions, Freshness, Secret, Secrets};
+use crate::store::{Store, backend};
+
+pub(super) fn control() -> Control {
+    let runtime = Runtime {
+        clock: Arc::new(SystemClock),
+        rng: Rng::seeded(7),
+        spawner: Arc::new(TokioSpawner::default()),
+        cpu: CpuPool::inline(),
+        memory: Ledger::new(1 << 20, 1 << 20),
+    };
+    let config = StoreConfig::default();
+    let backend = backend::build(&config, runtime.clock.wall()).expect("memory");
+    let store = Store::new(backend.store, runtime.clock.clone(), runtime.rng.clone(), &config);
+    let options = ControlOptions {
+        secrets: Secrets::new(vec![Secret::new(&[7; 32])]),
+        freshness: Freshness::default(),
+        deployment: "dep".into(),
+    };
+    Control::new(runtime, store, options)
+}
+
+#[tokio::test]
+async fn only_whole_bootstrap_keys_are_known() {
+    let keys = ["0123456789abcdef".to_owned(), "second-key-of-rotation".to_owned()];
+    let auth = Authenticator::new(&keys, false, control()).expect("valid");
+    let ask = async |key: &str, org| {
+        let credential = Credential::new(key.as_bytes()).expect("short");
+        auth.authenticate(&credential, Surface::Data, Origin { ip: None, org })
+            .await
+    };
+    for good in &keys {
+        let principal = ask(good, None).await.expect(good);
+        assert_eq!(
+            (principal.kind, principal.org),
+            (CredentialKind::Bootstrap, OrgId::default_org())
+        );
+    }
+    for bad in ["0123456789abcde", "0123456789abcdefg", "0123456789abcdeF", "\u{0}"] {
+        assert_eq!(ask(bad, None).await.expect_err(bad).kind, ErrorKind::Unauthenticated);
+    }
+    assert!(ask(&keys[0], Some("default")).await.is_ok());
+    for absent in ["nobody", "", "../default", "Default"] {
+        assert_eq!(
+            ask(&keys[0], Some(absent)).await.expect_err(absent).kind,
+            ErrorKind::NotFound
+        );
+    }
+}
+
+#[tokio::test]
+async fn short_keys_are_for_loopback_only() {
+    let control = control();
+    assert!(Authenticator::new(&["short".into()], false, control.clone()).is_err());
+    assert!(Authenticator::new(&["short".into()], true, control.clone()).is_ok());
+    assert!(Authenticator::new(&["".into()], true, control.clone()).is_err());
+    assert!(Authenticator::new(&[], true, control).is_err());
+}
