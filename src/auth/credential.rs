@@ -65,7 +65,7 @@ impl Credential {
         Self::new(first)
     }
 
-    /// Its bytes, 1 to [`CREDENTIAL_BYTES_MAX`]. Whoever calls this keeps them out of logs and answers.
+    /// Its bytes, 1 to `CREDENTIAL_BYTES_MAX`. Whoever calls this keeps them out of logs and answers.
     pub fn reveal(&self) -> &[u8] {
         &self.0
     }

@@ -10,7 +10,7 @@
 //!   1; part n+1 is created only after part n is there. The roll-up remembers per stream how far it has counted, so
 //!   that a part that is sent again, or appears late, changes nothing. Any node may roll up at any time.
 //! - A crash loses what was metered since the last flush: a minute.
-//! - Memory is bounded: beyond [`meter::LINES_MAX`] namespaces or keys, usage counts for the organization alone.
+//! - Memory is bounded: beyond `meter::LINES_MAX` namespaces or keys, usage counts for the organization alone.
 //!
 //! What a namespace stores is not a sum but a fact of a moment: the newest one counts.
 //!

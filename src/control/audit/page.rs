@@ -65,7 +65,7 @@ impl Control {
     ///
     /// # Errors
     ///
-    /// 400 for pages beyond the newest [`REACH_MAX`] lines.
+    /// 400 for pages beyond the newest `REACH_MAX` lines.
     pub async fn audit_page(&self, org: &OrgId, page: u64, size: u64) -> Result<AuditPage> {
         let end = page.saturating_mul(size);
         if page == 0 || size == 0 || end > REACH_MAX {

@@ -12,7 +12,7 @@
 //!
 //! # Who touches it
 //!
-//! `api::typesense::keys` makes and deletes; `auth` looks up; [`sweep`] removes what has expired or was left.
+//! `api::typesense::keys` makes and deletes; `auth` looks up; `sweep` removes what has expired or was left.
 
 mod lookup;
 pub mod rows;
