@@ -121,9 +121,17 @@ fn main() {
     let tokio = common::tokio();
     let bucket = Arc::new(InMemory::new());
     let first = node(&bucket);
-    let orgs: Vec<OrgId> = (0..ORGS)
-        .map(|n| OrgId::parse(&format!("org_{n}")).expect("legal"))
-        .collect();
+    let orgs: Vec<OrgId> = tokio.block_on(async {
+        let mut orgs = Vec::with_capacity(ORGS);
+        for n in 0..ORGS {
+            let made = first
+                .control
+                .create_organization(&format!("org {n}"), "unlimited", None)
+                .await;
+            orgs.push(made.expect("made").org_id().expect("an id"));
+        }
+        orgs
+    });
     let start = common::now();
     let mut keys = Vec::with_capacity(ORGS * KEYS_PER_ORG);
     let mut search = Vec::with_capacity(ORGS);
