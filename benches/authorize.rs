@@ -79,6 +79,7 @@ async fn key(control: &Control, org: &OrgId, action: &str) -> String {
         autodelete: false,
         limited: Default::default(),
         created_by: "bench".into(),
+        attempt: None,
     };
     let made = control.create_key(org, new).await.expect("made");
     made.value.reveal().to_owned()

@@ -3,6 +3,8 @@
 //! A flag wins over `SHOAL_*`, that over the file, that over the default. `SHOAL_S3__REGION` sets
 //! `region` of the table `[s3]`. Unknown keys are errors, so that a typing mistake is noticed.
 
+mod collecting;
+mod indexing;
 mod models;
 mod network;
 mod place;
@@ -18,6 +20,8 @@ use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use serde::{Deserialize, Serialize};
 
+pub use collecting::CollectingConfig;
+pub use indexing::IndexingConfig;
 pub use models::{ModelConfig, ModelKind};
 pub use network::{CorsOrigins, TrustedProxies};
 pub use plans::{PlanConfig, Quotas};
@@ -50,10 +54,19 @@ pub struct Config {
     pub api_key: Option<String>,
     /// A file with one API key per line, so that keys can be rotated.
     pub api_key_file: Option<PathBuf>,
-    /// Directory for cached objects. Without one, only memory caches.
+    /// Directory for cached objects, of one process at a time. Without one, only memory caches.
     pub cache_dir: Option<PathBuf>,
-    /// What this node does. Default all. Until there are indexes, `index` and `gc` have nothing to do.
+    /// What the cache may use of the disk, in bytes. Default 90 % of its file system. In any case 5 % of it or
+    /// 10 GiB, whichever is less, are left free.
+    pub cache_bytes: Option<u64>,
+    /// Memory for cached objects. More: fewer reads of disk and store.
+    pub cache_memory: MemorySize,
+    /// What this node does. Default all.
     pub roles: Vec<Role>,
+    /// When rows go into segments, on nodes with the role `index`.
+    pub indexing: IndexingConfig,
+    /// What is deleted when, on nodes with the role `gc`.
+    pub gc: CollectingConfig,
     /// Memory for request bodies. More: more and larger requests at once; at the limit they get 429.
     pub body_memory: MemorySize,
     /// Memory for rows that are not indexed yet. More: more open namespaces; at the limit writes
@@ -119,7 +132,11 @@ impl Default for Config {
             api_key: None,
             api_key_file: None,
             cache_dir: None,
+            cache_bytes: None,
+            cache_memory: MemorySize::Fraction(0.2),
             roles: vec![Role::Api, Role::Index, Role::Gc],
+            indexing: IndexingConfig::default(),
+            gc: CollectingConfig::default(),
             body_memory: MemorySize::Fraction(0.25),
             tail_memory: MemorySize::Fraction(0.35),
             body_bytes_max: 512 * 1000 * 1000,
@@ -302,6 +319,12 @@ impl Config {
         self.tls_files()?;
         self.body_memory.check("body_memory")?;
         self.tail_memory.check("tail_memory")?;
+        self.indexing.check()?;
+        self.gc.check()?;
+        self.cache_memory.check("cache_memory")?;
+        if self.cache_bytes.is_some_and(|bytes| bytes < 16 << 20) {
+            return Err("cache_bytes must be at least 16 MiB".into());
+        }
         if self.roles.is_empty() {
             return Err("roles must name at least one of api, index and gc".into());
         }
@@ -500,8 +523,16 @@ mod tests {
             ("listen = 7", "listen"),
             ("body_memory = 1.5", "body_memory"),
             ("tail_memory = 0", "tail_memory"),
+            ("cache_memory = 1.0", "cache_memory"),
+            ("cache_bytes = 1000000", "cache_bytes"),
             ("roles = ['cook']", "cook"),
             ("roles = []", "roles"),
+            ("[indexing]\nflush_bytes = 0", "indexing.flush_bytes"),
+            ("[indexing]\nmerge_fan_out = 1", "indexing.merge_fan_out"),
+            ("[indexing]\nmerge_dead_percent = 0", "indexing.merge_dead_percent"),
+            ("[indexing]\nflush_byte = 7", "flush_byte"),
+            ("[gc]\ninterval_seconds = 1", "gc.interval_seconds"),
+            ("[gc]\nsecond_look_seconds = 0", "gc.second_look_seconds"),
             ("connections_max = 0", "connections_max"),
             ("header_timeout_seconds = -1", "header_timeout_seconds"),
             ("log_format = 'xml'", "xml"),

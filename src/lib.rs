@@ -13,12 +13,16 @@
 //! | [`model`] | the nouns, without I/O: names, ids, types, schema, filters, queries; JSON of a write to columns |
 //! | [`inference`] | the operator's models over HTTP: vectors of texts, judgements of rows |
 //! | [`store`] | the only way to object storage: keys, conditional creates, retries, request counts, the probe |
+//! | [`cache`] | immutable objects of the store, kept in memory and on local disks |
 //! | [`wal`] | the log of one namespace: entry format, append, get, list |
 //! | [`index`] | rows in, hits out: distances and exact search, text analysis and BM25 |
+//! | [`segment`] | one immutable unit: rows and their indexes |
 //! | [`tail`] | the rows of the log as an in-memory index of immutable parts |
+//! | [`manifest`] | which segments a namespace has, and its state besides rows; the next generation by create-if-absent |
 //! | [`snapshot`] | one consistent view of a namespace: all a query may see |
 //! | [`query`] | answers queries on a snapshot: plan, filter, score, aggregate, highlight, fuse |
 //! | [`namespace`] | the engine: open namespaces, their commit loops and their reads |
+//! | [`maintenance`] | upkeep: tails become segments, segments become fewer |
 //! | [`control`] | organizations, groups, keys, tokens, users: who may do what, as records in the bucket |
 //! | [`auth`] | a credential becomes a caller, and what it may do is decided |
 //! | [`api`] | HTTP: routes, request bodies, JSON of queries and answers, errors to statuses |
@@ -38,12 +42,18 @@
 //! ```text
 //! api::server → api::handlers::query → auth, api::body → api::query                   JSON to model::Query
 //!   → namespace::read ─ namespace::follow → wal::log → store                          newer entry? one GET, meanwhile:
-//!                     └ query::plan → query::filter → query::exec → tail, index → query::project
+//!                     └ query::plan → query::load → segment → index, cache → store  what the plan looks at, as parts
+//!                       → query::exec → tail, index → query::rows → segment           the rows of the answer
 //!   → api::response                                                                   again if there was a newer entry
 //! ```
 //!
-//! Upkeep (indexing, merging, deleting what is no longer needed) does not exist yet: all rows are in the
-//! tail, and a node that opens a namespace reads its whole log.
+//! # Upkeep
+//!
+//! ```text
+//! maintenance::scheduler → maintenance::flush → segment::encode → manifest::store     the tail becomes a segment
+//!                        → maintenance::merge → segment::encode → manifest::store     segments become fewer
+//!   → namespace::manifests → snapshot                                                 nodes go over to the manifest
+//! ```
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -51,15 +61,19 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 pub mod api;
 pub mod auth;
 pub mod base;
+pub mod cache;
 pub mod cli;
 pub mod config;
 pub mod control;
 pub mod error;
 pub mod index;
 pub mod inference;
+pub mod maintenance;
+pub mod manifest;
 pub mod model;
 pub mod namespace;
 pub mod query;
+pub mod segment;
 pub mod snapshot;
 pub mod store;
 pub mod tail;

@@ -2,21 +2,25 @@
 //!
 //! # What stays true
 //!
-//! - A snapshot is a function of the log up to its `seq` alone; [`Snapshot::apply`] is pure.
+//! - A snapshot says the same as the log up to its `seq`, whichever manifest it began with; which rows are in its tail
+//!   is a function of manifest and log alone. [`Snapshot::apply`] is pure.
 //! - An entry that does not continue the chain is never applied.
 
-mod recent;
+mod open;
+mod promote;
 
 use std::sync::Arc;
 
-use aws_lc_rs::digest;
 use uuid::Uuid;
 
-use crate::model::{Id, Schema, Seq, Settings};
+use crate::model::{Gen, Schema, Seq, Settings};
+use crate::segment::SegmentPart;
 use crate::tail::{self, Part};
-use crate::wal::{Digest, Entry, EntryKind, RequestEffects};
+use crate::wal::{Digest, Entry, EntryKind, Reply, RequestEffects};
 
-pub use recent::{Recent, Remembered};
+pub use crate::model::{Incarnation, Recent, Remembered};
+pub use open::OpenError;
+pub use promote::{Wanted, promote};
 
 /// The state of a namespace after the entry `seq`. Immutable; cheap to clone.
 #[derive(Clone)]
@@ -35,22 +39,16 @@ pub struct Snapshot {
     pub settings: Arc<Settings>,
     /// Every live row is live in exactly one part.
     pub parts: Arc<Vec<Part>>,
+    /// The rows of entries up to `indexed_seq`. Every live row is live in exactly one part of the tail or segment.
+    pub segments: Arc<Vec<SegmentPart>>,
+    /// The manifest that named the segments; 0 without one.
+    pub generation: Gen,
+    /// Entries up to this one are in segments.
+    pub indexed_seq: Seq,
     /// The hybrid clock of the entry `seq`, in milliseconds since the epoch.
     pub hlc_ms: u64,
     /// Bytes of the entries that are not in segments.
     pub unindexed_bytes: u64,
-}
-
-/// What is known of a namespace between its creation and its deletion.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Incarnation {
-    /// The entry that created it.
-    pub genesis: Seq,
-    /// What clients know it by: another one when it is created again under its old name.
-    pub id: Uuid,
-    pub created_ms: u64,
-    /// When its newest entry with documents or schema was written.
-    pub last_write_ms: u64,
 }
 
 /// The log is not the chain that this node has followed: the store broke create-if-absent, or an
@@ -74,6 +72,9 @@ impl Snapshot {
             recent: Arc::default(),
             settings: Arc::default(),
             parts: Arc::new(Vec::new()),
+            segments: Arc::new(Vec::new()),
+            generation: Gen::ZERO,
+            indexed_seq: Seq::ZERO,
             hlc_ms: 0,
             unindexed_bytes: 0,
         }
@@ -89,22 +90,36 @@ impl Snapshot {
         self.incarnation.map(|i| i.id)
     }
 
-    /// How many rows are live.
+    /// How many rows are live, in the tail and in segments.
     pub fn rows(&self) -> usize {
+        let segments: usize = self.segments.iter().map(|part| part.live.count()).sum();
+        self.unindexed_rows() + segments
+    }
+
+    /// How many live rows are in the tail.
+    pub fn unindexed_rows(&self) -> usize {
         tail::live_rows(&self.parts)
     }
 
-    /// Whether a live row has that id.
-    pub fn contains(&self, id: &Id) -> bool {
-        tail::find(&self.parts, id).is_some()
+    /// Bytes of the log that are not in segments, and logical bytes of the rows in segments, dead ones included.
+    pub fn stored_bytes(&self) -> u64 {
+        let segments: u64 = self.segments.iter().map(|part| part.segment.meta().logical_bytes).sum();
+        self.unindexed_bytes + segments
     }
 
-    /// About how much memory the snapshot holds, in bytes.
+    /// About how much memory the snapshot holds, in bytes: the tail, which rows of segments are live, and of the
+    /// segments what is held as long as they are open. What they read goes through the cache, which counts it.
     pub fn memory_bytes(&self) -> u64 {
-        self.parts.iter().map(|p| p.chunk.memory_bytes() as u64).sum()
+        let tail: u64 = self.parts.iter().map(|p| p.chunk.memory_bytes() as u64).sum();
+        let segment = |part: &SegmentPart| {
+            let meta = part.segment.meta();
+            let inline = meta.inline.as_ref().map_or(0, |bytes| bytes.len() as u64);
+            part.live.len() as u64 / 8 + u64::from(meta.hot_len) + inline
+        };
+        tail + self.segments.iter().map(segment).sum::<u64>()
     }
 
-    /// The state after one more entry.
+    /// The state after one more entry, whose rows were [promoted](promote()).
     ///
     /// * `digest`, `bytes` — of the entry as it is stored, staged blobs included in `bytes`
     ///
@@ -131,7 +146,7 @@ impl Snapshot {
                         true => self.schema.clone(),
                         false => Arc::new(applied.schema),
                     },
-                    recent: self.recent.after(entry.seq, entry.hlc_ms, requests),
+                    recent: self.recent.after(entry.seq, entry.hlc_ms, answers(requests)),
                     parts: Arc::new(applied.parts),
                     unindexed_bytes: self.unindexed_bytes + bytes,
                     ..after
@@ -143,6 +158,7 @@ impl Snapshot {
                 recent: Arc::default(),
                 settings: Arc::default(),
                 parts: Arc::new(Vec::new()),
+                segments: Arc::new(Vec::new()),
                 unindexed_bytes: 0,
                 ..after
             },
@@ -183,38 +199,12 @@ impl Snapshot {
                 last_write_ms: entry.hlc_ms,
                 ..known
             },
-            None => Incarnation {
-                genesis: entry.seq,
-                id: incarnation_id(entry.namespace, entry.seq),
-                created_ms: entry.hlc_ms,
-                last_write_ms: entry.hlc_ms,
-            },
+            None => Incarnation::begin(entry.namespace, entry.seq, entry.hlc_ms),
         }
     }
 }
 
-/// The id of the incarnation that the entry `genesis` of a log creates (docs/formats/log.md).
-fn incarnation_id(namespace: Uuid, genesis: Seq) -> Uuid {
-    let mut hashed = b"shoal namespace id\0".to_vec();
-    hashed.extend_from_slice(namespace.as_bytes());
-    hashed.extend_from_slice(&genesis.0.to_be_bytes());
-    let digest = digest::digest(&digest::SHA256, &hashed);
-    let first = digest.as_ref().first_chunk().expect("a SHA-256 has 32 bytes");
-    uuid::Builder::from_custom_bytes(*first).into_uuid()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Tokens name these ids: they must never change.
-    #[test]
-    fn ids_of_incarnations_stay_what_they_are() {
-        let namespace = Uuid::from_u128(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff);
-        let first = incarnation_id(namespace, Seq(1));
-        assert_eq!(first.to_string(), "b4f3f3d9-e5b4-8f52-931b-cbfb00d52b1f");
-        assert_eq!(first.get_version_num(), 8);
-        let others = [incarnation_id(namespace, Seq(2)), incarnation_id(Uuid::nil(), Seq(1))];
-        assert!(!others.contains(&first) && others[0] != others[1]);
-    }
+/// The answers to the requests that have idempotency keys, by their numbers.
+fn answers(requests: &[RequestEffects]) -> impl Iterator<Item = (u128, Reply)> {
+    requests.iter().filter_map(|r| Some((r.request, r.reply?)))
 }

@@ -429,6 +429,20 @@ fn cases() -> Vec<Case> {
             )
         },
         case(
+            &["audit", "verify", "--org", "acme", "--day", "2026-01-31"],
+            "GET /v1/organizations/acme/audit-logs/verify?day=2026-01-31",
+            none.clone(),
+            json!({"day": "2026-01-31", "intact": true, "files": 3, "lines": 40, "unsealed": 0, "problems": []}),
+            "day             2026-01-31\nintact          yes\nfiles           3\nlines           40\nnot sealed yet  0\n",
+        ),
+        case(
+            &["audit", "verify"],
+            "GET /v1/audit-logs/verify",
+            none.clone(),
+            json!({"day": "2026-01-31", "intact": true, "files": 0, "lines": 0, "unsealed": 0, "problems": []}),
+            "day             2026-01-31\nintact          yes\nfiles           0\nlines           0\nnot sealed yet  0\n",
+        ),
+        case(
             &["whoami"],
             "GET /v1/auth/whoami",
             none,
@@ -897,5 +911,31 @@ async fn people_sign_in_and_administer_organizations() {
     assert_unlogged(
         &dir,
         &[API_KEY, first, second, "not her password", &ana, &again, &ci, &of_bob],
+    );
+}
+
+/// Scripts that watch the log go by the status.
+#[test]
+fn an_audit_log_that_was_changed_is_a_failure() {
+    let verdict = json!({"day": "2026-01-31", "intact": false, "files": 2, "lines": 7, "unsealed": 0,
+                         "problems": ["file 2 of stream a is missing"]});
+    let (url, server) = stub(200, &verdict.to_string());
+    let output = run(
+        &url,
+        Some("0123456789abcdef"),
+        &["audit", "verify", "--day", "2026-01-31"],
+        "",
+    );
+    server.join().expect("it was asked");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stdout(&output).contains("file 2 of stream a is missing"),
+        "{}",
+        stdout(&output)
+    );
+    assert!(
+        stderr(&output).contains("the audit log is not as it was written"),
+        "{}",
+        stderr(&output)
     );
 }

@@ -3,7 +3,11 @@
 //! Every request takes 63 ms of paused time, so the time an operation takes says how many requests
 //! waited for each other.
 
+#[path = "cost/indexed.rs"]
+mod indexed;
 mod support;
+#[path = "cost/warm.rs"]
+mod warm;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -16,9 +20,10 @@ use serde_json::json;
 use shoal::model::access::TokenGuard;
 use shoal::model::write::origin::OriginKind;
 use shoal::model::{Consistency, Filter, FilterOp, Guard, Restriction, SettingsChange};
-use shoal::namespace::{CopyFrom, Creation, Operation, Progress};
+use shoal::namespace::{CopyFrom, Creation, EngineOptions, Operation, Progress};
 use shoal::store::count::{CountingStore, Counts};
 use support::engine::{EVENTUAL, Node, name};
+use support::upkeep;
 
 const LATENCY: Duration = Duration::from_millis(63);
 
@@ -44,7 +49,14 @@ impl Bucket {
     }
 
     fn node(&self, seed: u64) -> Node {
-        Node::new(Arc::new(self.counting.clone()), seed)
+        // What is repeated from time to time is counted by tests of its own.
+        let seldom = Duration::from_secs(7 * 24 * 3600);
+        let options = EngineOptions {
+            dirty_mark_refresh: seldom,
+            manifest_refresh: seldom,
+            ..EngineOptions::default()
+        };
+        Node::with(Arc::new(self.counting.clone()), seed, options)
     }
 
     /// Runs an operation; returns its result, its requests and its dependent rounds.
@@ -96,13 +108,14 @@ fn row(id: u64) -> serde_json::Value {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_first_write_costs_an_entry_a_marker_and_a_listing_side_by_side() {
+async fn a_first_write_costs_an_entry_two_markers_and_a_look_side_by_side() {
     let bucket = Bucket::new();
     let node = bucket.node(1);
     let (written, bill) = bucket.bill(node.write("ns", row(1))).await;
     written.expect("written");
-    // The listing proves that the log does not begin elsewhere; see docs/design/0003-log.md.
-    assert_eq!(bill, Bill::of(2, 0, 1, 1));
+    // The listing proves that the log does not begin elsewhere, and the hint at the newest manifest is not there; see
+    // docs/design/0003-log.md. Two markers: for listings, and for whoever indexes.
+    assert_eq!(bill, Bill::of(3, 1, 1, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -228,7 +241,7 @@ async fn creating_a_namespace_costs_what_a_first_write_does() {
     let create = || node.engine.create(&node.org, &new, Creation::default());
     let (created, bill) = bucket.bill(create()).await;
     created.expect("created");
-    assert_eq!(bill, Bill::of(2, 0, 1, 1));
+    assert_eq!(bill, Bill::of(3, 1, 1, 1));
     let (created, bill) = bucket.bill(create()).await;
     assert!(created.is_err());
     assert_eq!(bill, Bill::of(0, 1, 0, 1));
@@ -266,7 +279,7 @@ async fn a_small_namespace_opens_in_two_rounds() {
     let cold = bucket.node(2);
     let (rows, bill) = bucket.bill(cold.ids("ns")).await;
     assert_eq!(rows.expect("readable"), [1]);
-    assert_eq!(bill, Bill::of(0, 1, 1, 2));
+    assert_eq!(bill, Bill::of(0, 2, 1, 2));
     // A longer log is read in parallel.
     for id in 2..=20 {
         writer.write("ns", row(id)).await.expect("written");
@@ -274,7 +287,7 @@ async fn a_small_namespace_opens_in_two_rounds() {
     let cold = bucket.node(3);
     let (rows, bill) = bucket.bill(cold.ids("ns")).await;
     assert_eq!(rows.expect("readable").len(), 20);
-    assert_eq!(bill, Bill::of(0, 20, 1, 2));
+    assert_eq!(bill, Bill::of(0, 21, 1, 2));
 }
 
 #[tokio::test(start_paused = true)]
@@ -287,8 +300,8 @@ async fn a_long_log_opens_in_few_rounds() {
     let cold = bucket.node(2);
     let (rows, bill) = bucket.bill(cold.ids("ns")).await;
     assert_eq!(rows.expect("readable").len(), 1000);
-    // One listing, then 64 entries at a time.
-    assert_eq!(bill, Bill::of(0, 1000, 1, 1 + 1000u64.div_ceil(64)));
+    // One listing beside the hint at the newest manifest, then 64 entries at a time.
+    assert_eq!(bill, Bill::of(0, 1001, 1, 1 + 1000u64.div_ceil(64)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -359,8 +372,8 @@ async fn a_copy_costs_a_look_at_both_namespaces_and_a_first_write() {
     let (copy, progress) = (name("copy"), Progress::default());
     let (copied, bill) = bucket.bill(node.engine.copy(&node.org, &copy, &from, &progress)).await;
     assert_eq!(copied.expect("copied").rows, 1);
-    // The source's end and the destination's log side by side; then entry and marker.
-    assert_eq!(bill, Bill::of(2, 1, 1, 2));
+    // The source's end and the destination's log and hint side by side; then entry and markers.
+    assert_eq!(bill, Bill::of(3, 2, 1, 2));
     // By token: a note that it was started before all that, one of its end after it, which makes
     // the first superfluous.
     let again = name("again");
@@ -368,7 +381,7 @@ async fn a_copy_costs_a_look_at_both_namespaces_and_a_first_write() {
     let token = token.expect("started");
     assert_eq!(
         (bill.writes, bill.gets, bill.lists, bill.deletes, bill.rounds),
-        (4, 1, 2, 1, 1)
+        (5, 2, 2, 1, 1)
     );
     let (known, bill) = bucket.bill(node.engine.operation(&node.org, &again, &token)).await;
     assert!(matches!(known, Ok(Operation::Finished { result: Ok(_), .. })));
@@ -453,4 +466,55 @@ async fn metadata_counts_rows_when_writing_has_paused() {
     let known = node.engine.metadata(&node.org, &name("ns")).await.expect("there");
     assert_eq!((known.approx_rows, known.unindexed_rows), (1, 1));
     assert!(known.approx_bytes > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_indexed_small_namespace_opens_in_two_rounds_and_three_requests() {
+    let bucket = Bucket::new();
+    let node = bucket.node(1);
+    for id in 1..=20 {
+        node.write("ns", row(id)).await.expect("written");
+    }
+    let manifest = upkeep::flush(&node, "ns").await.expect("flushed");
+    assert!(manifest.segments.iter().all(|s| s.meta.inline.is_some()));
+    node.engine
+        .adopt(&node.org, &name("ns"), &manifest)
+        .await
+        .expect("taken over");
+    // Of the log, the newest entry says that it is the one that the manifest ends with.
+    let cold = bucket.node(2);
+    let (rows, bill) = bucket.bill(cold.ids("ns")).await;
+    assert_eq!(rows.expect("readable").len(), 20);
+    assert_eq!(bill, Bill::of(0, 2, 1, 2));
+    // Reads cost what they do without segments; the first write after a flush marks the namespace again.
+    for (read, writes) in [(&node, 2), (&cold, 1)] {
+        let (rows, bill) = bucket.bill(read.ids("ns")).await;
+        rows.expect("readable");
+        // The other node has an entry to catch up with.
+        assert!(
+            bill.writes + bill.lists == 0 && bill.gets <= 3 && bill.rounds <= 2,
+            "{bill:?}"
+        );
+        let (written, bill) = bucket.bill(node.write("ns", row(1))).await;
+        written.expect("written");
+        assert_eq!(bill, Bill::of(writes, 0, 0, 1));
+    }
+    let (written, bill) = bucket
+        .bill(node.write("ns", json!({"patch_rows": [{"id": 7, "n": 1}]})))
+        .await;
+    assert_eq!(written.expect("written").rows_patched, Some(1));
+    assert_eq!(bill, Bill::of(1, 0, 0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dirty_namespace_is_marked_once_more_and_looked_after_while_it_is_used() {
+    let bucket = Bucket::new();
+    let node = Node::new(Arc::new(bucket.counting.clone()), 1);
+    node.write("ns", row(1)).await.expect("written");
+    let (_, bill) = bucket.bill(tokio::time::sleep(Duration::from_secs(24 * 3600))).await;
+    assert_eq!((bill.writes, bill.gets, bill.lists, bill.deletes), (1, 0, 0, 0));
+    // A day later: the end of the log, a listing because this node has not looked for so long, and a look for a manifest.
+    let (rows, bill) = bucket.bill(node.ids("ns")).await;
+    assert_eq!(rows.expect("readable"), [1]);
+    assert!(bill.gets + bill.lists <= 4 && bill.writes == 0, "{bill:?}");
 }

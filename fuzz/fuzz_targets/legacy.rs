@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use shoal::api::legacy::{parse_query, translate_write};
 use shoal::base::CpuPool;
 use shoal::model::write;
-use shoal::query::execute;
+use shoal::query::{View, execute};
 use shoal::snapshot::Snapshot;
 
 static NAMESPACE: LazyLock<Snapshot> = LazyLock::new(shoal_fuzz::namespace);
@@ -26,6 +26,7 @@ fuzz_target!(|body: &[u8]| {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .expect("a runtime");
-        let _ = runtime.block_on(execute(&NAMESPACE, &queries, &CpuPool::inline(), &limits));
+        let view = Arc::new(View::all(NAMESPACE.schema.clone()));
+        let _ = runtime.block_on(execute(&NAMESPACE, &view, &queries, &CpuPool::inline(), &limits));
     }
 });

@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 use libfuzzer_sys::fuzz_target;
 use shoal::api::query::parse;
 use shoal::base::CpuPool;
-use shoal::query::execute;
+use shoal::query::{View, execute};
 use shoal::snapshot::Snapshot;
 
 static NAMESPACE: LazyLock<Snapshot> = LazyLock::new(shoal_fuzz::namespace);
@@ -18,7 +18,8 @@ fuzz_target!(|body: &[u8]| {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .expect("a runtime");
-    let answer = runtime.block_on(execute(&NAMESPACE, &queries, &CpuPool::inline(), &limits));
+    let view = Arc::new(View::all(NAMESPACE.schema.clone()));
+    let answer = runtime.block_on(execute(&NAMESPACE, &view, &queries, &CpuPool::inline(), &limits));
     if let Ok(results) = answer {
         assert_eq!(results.len(), queries.len());
         for (query, result) in queries.iter().zip(&results) {

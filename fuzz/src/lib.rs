@@ -127,6 +127,7 @@ pub fn node() -> Node {
         autodelete: false,
         limited: Default::default(),
         created_by: "fuzz".into(),
+        attempt: None,
     };
     let made = tokio.block_on(control.create_key(&OrgId::default_org(), new));
     let search_key = made.expect("made").value.reveal().to_owned();

@@ -185,7 +185,7 @@ async fn enter(
             Err(metering::denied(api, needs, &caller, named.unwrap_or_default(), denial))
         }
         Some(Ok(())) | None => {
-            metering::admit(api, needs, &caller).await?;
+            metering::admit(api, needs, &parts.method, &caller).await?;
             Ok(Some(caller))
         }
     }

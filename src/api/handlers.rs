@@ -17,7 +17,7 @@ use serde::Deserialize;
 use super::door::Caller;
 use super::error::{Answer, ApiError};
 use super::response::{self, Version};
-use super::{Api, body, handlers_settings, metering, query};
+use super::{Api, body, handlers_settings, metering, query, quota};
 use crate::base::{MemoryShare, Priority};
 use crate::error::{Error, ErrorKind};
 use crate::model::IdempotencyKey;
@@ -68,6 +68,18 @@ impl Target {
         Ok(api.inner.engine.guarded(Arc::new(guard)))
     }
 
+    /// The engine for a write; and what to answer in place of its 403 when only the plan of the organization keeps the
+    /// caller from creating the namespace.
+    pub(super) async fn writer(&self, api: &Api) -> Result<(Engine, Option<Error>), Error> {
+        let mut guard = self.caller.native_guard(self.namespace.as_str())?;
+        let exhausted = match guard.may_create {
+            true => quota::exhausted(api, &self.caller, &self.namespace).await?,
+            false => None,
+        };
+        guard.may_create &= exhausted.is_none();
+        Ok((api.inner.engine.guarded(Arc::new(guard)), exhausted))
+    }
+
     /// That the caller's key allows so many queries in one request.
     pub(super) fn check_searches(&self, count: usize) -> Result<(), Error> {
         let embedded = self.caller.principal.embedded.as_ref();
@@ -110,19 +122,28 @@ pub async fn write(State(api): State<Api>, target: Target, request: Request) -> 
     commit(&api, &target, &headers, body, start).await
 }
 
+/// The answer to a write that was refused, when that was because the plan includes no further namespace.
+pub(super) fn or_exhausted(error: Error, exhausted: Option<Error>) -> Error {
+    match (error.kind, exhausted) {
+        (ErrorKind::Forbidden, Some(exhausted)) => exhausted,
+        _ => error,
+    }
+}
+
 /// Commits the body of a write and answers.
 ///
 /// * `start` — when the request came
 pub(super) async fn commit(api: &Api, target: &Target, headers: &HeaderMap, body: Body, start: Duration) -> Answer {
-    let engine = target.engine(api)?;
     if let Some(origin) = parse_origin(&body.bytes)? {
         return handlers_settings::fill(api, target, origin, start).await;
     }
     let key = headers.get("idempotency-key").map(HeaderValue::as_bytes);
     let key = key.map(|key| IdempotencyKey::new(key, &body.bytes)).transpose()?;
-    let outcome = engine
+    let (engine, exhausted) = target.writer(api).await?;
+    let written = engine
         .write_once(&target.caller.org, &target.namespace, body, key)
-        .await?;
+        .await;
+    let outcome = written.map_err(|e| or_exhausted(e, exhausted))?;
     api.meter(&target.caller, &target.namespace, &metering::of_write(&outcome));
     let total = api.inner.runtime.clock.boot().saturating_sub(start);
     let many = outcome.affected.as_ref().is_some_and(|ids| ids.len() > INLINE_IDS_MAX);
@@ -346,7 +367,12 @@ pub async fn openapi() -> Response {
 /// `GET /metrics`
 pub async fn prometheus(State(api): State<Api>) -> Response {
     let memory = &api.inner.runtime.memory;
-    for (name, share) in [("bodies", MemoryShare::Bodies), ("tails", MemoryShare::Tails)] {
+    let shares = [
+        ("bodies", MemoryShare::Bodies),
+        ("tails", MemoryShare::Tails),
+        ("caches", MemoryShare::Caches),
+    ];
+    for (name, share) in shares {
         metrics::gauge!(telemetry::MEMORY_BYTES, "share" => name).set(memory.used_bytes(share) as f64);
     }
     let text = api.inner.metrics.as_ref().map(|m| m.render()).unwrap_or_default();

@@ -10,7 +10,7 @@ use axum::http::request::Parts;
 
 use super::door::Caller;
 use super::error::{Answer, ApiError};
-use super::handlers::{Target, json, read_body};
+use super::handlers::{Target, json, or_exhausted, read_body};
 use super::response::{self, Version};
 use super::{Api, door, metering};
 use crate::control::Action;
@@ -35,10 +35,11 @@ pub async fn update_metadata(State(api): State<Api>, target: Target, request: Re
 /// * `start` — when the request arrived, on the boot clock
 pub(super) async fn fill(api: &Api, target: &Target, origin: Origin, start: Duration) -> Answer {
     let from = source_of(api, target, origin).await?;
-    let engine = target.engine(api)?;
-    let outcome = engine
+    let (engine, exhausted) = target.writer(api).await?;
+    let copied = engine
         .copy(&target.caller.org, &target.namespace, &from, &Progress::default())
-        .await?;
+        .await;
+    let outcome = copied.map_err(|e| or_exhausted(e, exhausted))?;
     api.meter(&target.caller, &target.namespace, &metering::of_copy(&outcome));
     let total = api.inner.runtime.clock.boot().saturating_sub(start);
     Ok(json(StatusCode::OK, response::copy::copied(&outcome, from.kind, total)))
@@ -71,7 +72,10 @@ pub async fn start_copy(State(api): State<Api>, target: Target, request: Request
     let origin = origin
         .ok_or_else(|| ApiError::invalid("only copies can be started: the body must have copy_from_namespace"))?;
     let from = source_of(&api, &target, origin).await?;
-    let engine = target.engine(&api)?;
+    let (engine, exhausted) = target.writer(&api).await?;
+    if let Some(error) = exhausted {
+        return Err(error.into());
+    }
     let token = engine.start_copy(&target.caller.org, &target.namespace, from).await?;
     Ok(json(StatusCode::OK, response::copy::started(&token)))
 }

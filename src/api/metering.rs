@@ -3,13 +3,14 @@
 
 use std::net::IpAddr;
 
+use axum::http::Method;
 use serde_json::json;
 
 use super::Api;
 use super::door::Caller;
-use super::needs::Needs;
+use super::needs::{Needs, Subject};
 use super::response;
-use crate::auth::{Denial, Principal, Surface};
+use crate::auth::{CredentialKind, Denial, Principal, Surface};
 use crate::base::{Tenant, context};
 use crate::control::Action;
 use crate::control::audit::Event;
@@ -29,10 +30,10 @@ pub fn actor(principal: &Principal) -> String {
 /// the organization's.
 ///
 /// Costs nothing where no plan has limits, else what the organization's record costs: nothing warm.
-pub async fn admit(api: &Api, needs: Needs, caller: &Caller) -> Result<(), Error> {
+pub async fn admit(api: &Api, needs: Needs, method: &Method, caller: &Caller) -> Result<(), Error> {
     context::set_tenant(Tenant::named(caller.org.as_str()));
     if !matches!(needs.surface, Some(Surface::Data | Surface::Search)) {
-        return Ok(());
+        return admit_to_control(api, needs, method, caller).await;
     }
     let control = &api.inner.control;
     let rate = rate_of(needs.any_of);
@@ -50,6 +51,29 @@ pub async fn admit(api: &Api, needs: Needs, caller: &Caller) -> Result<(), Error
     control.limit(&caller.org, organization.as_deref(), key, rate)
 }
 
+/// The same for the control plane, which has rates only: budgets must not keep anybody from changing the plan. Whoever
+/// runs the deployment is not limited, to be able to mend what others flood.
+async fn admit_to_control(api: &Api, needs: Needs, method: &Method, caller: &Caller) -> Result<(), Error> {
+    let control = &api.inner.control;
+    let principal = &caller.principal;
+    if principal.kind == CredentialKind::Bootstrap {
+        return Ok(());
+    }
+    let rate = match method.is_safe() {
+        true => Rate::Queries,
+        false => Rate::Writes,
+    };
+    // A user's own things belong to no organization; many users share the one that stands in for it.
+    let user = principal.user.as_deref().filter(|_| needs.subject == Subject::Nothing);
+    let organization = match user {
+        None if control.has_limited_plans() => control.organization(&caller.org).await?,
+        _ => None,
+    };
+    let whose = user.unwrap_or(caller.org.as_str());
+    let key = key_rate(principal, rate).map(|limit| (principal.id.as_str(), limit));
+    control.limit_control(whose, organization.as_deref(), key, rate)
+}
+
 /// The least that any grant of the chain limits a rate to, per second.
 fn key_rate(principal: &Principal, rate: Rate) -> Option<u64> {
     let limits = principal.chain.iter().filter_map(|grant| match rate {
@@ -61,14 +85,18 @@ fn key_rate(principal: &Principal, rate: Rate) -> Option<u64> {
 
 /// Reads and writes are told apart by what the route needs.
 fn rate_of(any_of: &[Action]) -> Rate {
-    let reads = |action: &Action| {
-        let operation = action.name().rsplit(':').next().unwrap_or_default();
-        matches!(operation, "search" | "get" | "list" | "export")
-    };
-    match any_of.iter().all(reads) {
+    match is_read(any_of) {
         true => Rate::Queries,
         false => Rate::Writes,
     }
+}
+
+/// Whether a route that needs one of these changes nothing.
+pub fn is_read(any_of: &[Action]) -> bool {
+    any_of.iter().all(|action| {
+        let operation = action.name().rsplit(':').next().unwrap_or_default();
+        matches!(operation, "search" | "get" | "list" | "export")
+    })
 }
 
 fn count_denied(reason: &'static str) {

@@ -16,13 +16,16 @@ mod handlers_settings;
 mod inspect;
 pub mod legacy;
 mod linger;
+mod load;
 mod metering;
+mod minting;
 mod needs;
 mod observe;
 mod openapi;
 mod path;
 mod platform;
 pub mod query;
+mod quota;
 pub mod response;
 mod server;
 #[cfg(test)]
@@ -76,6 +79,10 @@ struct Inner {
     control: Control,
     metrics: Option<PrometheusHandle>,
     draining: AtomicBool,
+    /// What was answered lately, for `/stats.json`.
+    load: load::Load,
+    /// The processors when `/metrics.json` was last asked.
+    machine: typesense::machine::Machine,
     /// When the store was last asked whether it is there, and its answer. Held to look or note.
     store_seen: Mutex<Option<(Duration, bool)>>,
 }
@@ -97,6 +104,8 @@ impl Api {
                 control,
                 metrics,
                 draining: AtomicBool::new(false),
+                load: load::Load::default(),
+                machine: typesense::machine::Machine::default(),
                 store_seen: Mutex::new(None),
             }),
         }

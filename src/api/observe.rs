@@ -11,6 +11,7 @@ use axum::response::Response;
 use super::Api;
 use super::client_ip::ClientIp;
 use super::dialect::{self, Dialect};
+use super::load;
 use crate::base::clock::wall_ms;
 use crate::base::context;
 use crate::telemetry;
@@ -28,6 +29,7 @@ pub async fn observe(State(api): State<Api>, request: Request, next: Next) -> Re
         .extensions()
         .get::<MatchedPath>()
         .map_or("none".to_owned(), |p| p.as_str().to_owned());
+    let line = load::line_of(request.method(), &route);
     // Extension methods are the client's to choose: they may not become labels.
     let method = match request.method().as_str() {
         known @ ("GET" | "POST" | "PUT" | "PATCH" | "DELETE" | "HEAD" | "OPTIONS") => known.to_owned(),
@@ -41,9 +43,13 @@ pub async fn observe(State(api): State<Api>, request: Request, next: Next) -> Re
     tracing::debug!(target: "shoal::access", request_id = id, method, uri = redacted(request.uri()), "request began");
     let start = runtime.clock.boot();
     let dialect = Dialect::of(request.uri().path());
+    let writing = api.inner.load.begin(line);
     let answer = context::in_request(&id, next.run(request)).await;
     let mut response = dialect::translate(dialect, answer);
-    let took = runtime.clock.boot().saturating_sub(start);
+    drop(writing);
+    let now = runtime.clock.boot();
+    let took = now.saturating_sub(start);
+    api.inner.load.answered(line, response.status(), took, now);
     let status = response.status().as_u16();
     tracing::info!(target: "shoal::access", request_id = id, client, method, path, status, ms = took.as_secs_f64() * 1e3, "request");
     metrics::counter!(telemetry::HTTP_REQUESTS, "route" => route.clone(), "method" => method.clone(), "status" => status.to_string())

@@ -18,13 +18,13 @@
 
 use std::sync::Arc;
 
-use aws_lc_rs::hmac;
 use base64_simd::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use subtle::{Choice, ConstantTimeEq};
 use uuid::Uuid;
 
 use super::credential::refused;
+use super::jwt;
 use super::principal::{CredentialKind, Principal};
 use crate::control::groups::default_group_id;
 use crate::control::{Action, ActionSet, Control, Grant, Patterns, Secret};
@@ -32,8 +32,6 @@ use crate::error::Error;
 use crate::model::OrgId;
 use crate::model::access::TokenGuard;
 
-/// How far clocks may differ, in seconds.
-const LEEWAY: u64 = 30;
 const AUDIENCE: &str = "data";
 
 /// What a token is for.
@@ -228,8 +226,7 @@ impl KeyId {
 /// The signature of `signed`, as it stands in a token.
 fn signature(secret: &Secret, of: TokenOf, org: &str, id: &str, generation: u64, signed: &str) -> String {
     let key = secret.derive(&[of.label(), org, id, &generation.to_string()]);
-    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), signed.as_bytes());
-    URL_SAFE_NO_PAD.encode_to_string(tag)
+    jwt::Key::hs256(&key).signature(signed)
 }
 
 /// Makes a token. Pure but for the clock.
@@ -279,7 +276,7 @@ pub async fn recognise(control: &Control, token: &str) -> Result<Principal, Erro
     let level = Level::of_claim(&claims.a).ok_or_else(invalid)?;
     if claims
         .exp
-        .is_some_and(|exp| control.now() >= exp.saturating_add(LEEWAY))
+        .is_some_and(|exp| control.now() >= exp.saturating_add(jwt::LEEWAY))
     {
         return Err(refused("the token has expired"));
     }
@@ -308,7 +305,7 @@ pub async fn recognise(control: &Control, token: &str) -> Result<Principal, Erro
     let grant = Grant {
         namespaces,
         // Checked above, with the leeway.
-        not_after: claims.exp.map(|exp| exp.saturating_add(LEEWAY - 1)),
+        not_after: claims.exp.map(|exp| exp.saturating_add(jwt::LEEWAY - 1)),
         ..Grant::in_org(org.clone(), allowed(level, claims.p.as_deref()))
     };
     Ok(Principal {

@@ -1,4 +1,5 @@
-//! JSON Web Tokens (RFC 7519) as far as this server makes them, by the rules of RFC 8725.
+//! JSON Web Tokens (RFC 7519) as far as this server makes them, by the rules of RFC 8725. Signing and verifying is
+//! `jsonwebtoken`'s; what may stand in a header is decided here.
 //!
 //! # What stays true
 //!
@@ -7,12 +8,15 @@
 //! - Headers have `typ`, `alg` and `kid` and nothing else: keys that a token brings along (`jwk`, `jku`,
 //!   `x5u`) and extensions (`crit`) are refused, not ignored.
 //! - One token has one text: base64url without padding and without stray bits.
+//! - Audience, issuer and times are for the caller to judge, by the clock of the runtime.
 
+use std::borrow::Cow;
 use std::fmt;
 
-use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
-use aws_lc_rs::{constant_time, hmac};
+use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64_simd::URL_SAFE_NO_PAD;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -22,42 +26,34 @@ use crate::control::Hidden;
 pub const LEEWAY: u64 = 30;
 /// A longer header was not made here, in bytes of base64url.
 const HEADER_BYTES_MAX: usize = 512;
-/// The length of signatures of HS256 and EdDSA, in bytes.
-const HS256_BYTES: usize = 32;
-const ED25519_BYTES: usize = 64;
-
-/// How a token is signed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Algorithm {
-    #[serde(rename = "HS256")]
-    Hs256,
-    #[serde(rename = "EdDSA")]
-    EdDsa,
-}
 
 /// A key for one algorithm. Never printed.
-pub enum Key {
-    Hs256(Box<hmac::Key>),
-    EdDsa(Box<Ed25519KeyPair>),
+pub struct Key {
+    algorithm: Algorithm,
+    signing: EncodingKey,
+    verifying: DecodingKey,
+    /// The public half, where there is one.
+    public: Option<Vec<u8>>,
 }
 
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Key({:?})", self.algorithm())
+        write!(f, "Key({:?})", self.algorithm)
     }
 }
 
-#[derive(Serialize, Deserialize)]
+/// All that a header may say.
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Header<'a> {
-    // In this order, so that a token of known key and claims has a known text.
-    typ: Typ,
+struct OurHeader<'a> {
+    #[serde(rename = "typ")]
+    _typ: Typ,
     alg: Algorithm,
     #[serde(borrow)]
-    kid: std::borrow::Cow<'a, str>,
+    kid: Cow<'a, str>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 enum Typ {
     #[serde(rename = "JWT")]
     Jwt,
@@ -66,67 +62,46 @@ enum Typ {
 impl Key {
     /// A key for HMAC-SHA256.
     pub fn hs256(key: &[u8; 32]) -> Self {
-        Self::Hs256(Box::new(hmac::Key::new(hmac::HMAC_SHA256, key)))
+        Self {
+            algorithm: Algorithm::HS256,
+            signing: EncodingKey::from_secret(key),
+            verifying: DecodingKey::from_secret(key),
+            public: None,
+        }
     }
 
     /// A key for Ed25519, made of its seed.
     pub fn ed25519(seed: &[u8; 32]) -> Self {
         let pair = Ed25519KeyPair::from_seed_unchecked(seed).expect("any 32 bytes are a seed");
-        Self::EdDsa(Box::new(pair))
-    }
-
-    /// What it signs with.
-    pub fn algorithm(&self) -> Algorithm {
-        match self {
-            Key::Hs256(_) => Algorithm::Hs256,
-            Key::EdDsa(_) => Algorithm::EdDsa,
+        let private: Pkcs8V1Der<'_> = pair.as_der().expect("a key made of its seed can be written down");
+        let public = pair.public_key().as_ref();
+        Self {
+            algorithm: Algorithm::EdDSA,
+            signing: EncodingKey::from_ed_der(private.as_ref()),
+            verifying: DecodingKey::from_ed_der(public),
+            public: Some(public.to_vec()),
         }
     }
 
     /// The public half, 32 bytes, for those who verify; `None` where there is none.
     pub fn public(&self) -> Option<&[u8]> {
-        match self {
-            Key::Hs256(_) => None,
-            Key::EdDsa(pair) => Some(pair.public_key().as_ref()),
-        }
+        self.public.as_deref()
     }
 
     /// A token with these claims.
     ///
     /// * `kid` — tells whoever verifies which key this is
     pub fn sign(&self, kid: &str, claims: &impl Serialize) -> Hidden {
-        let header = Header {
-            typ: Typ::Jwt,
-            alg: self.algorithm(),
-            kid: kid.into(),
-        };
-        let part = |json: serde_json::Result<Vec<u8>>| {
-            URL_SAFE_NO_PAD.encode_to_string(json.expect("claims are made of what JSON has"))
-        };
-        let signed = format!(
-            "{}.{}",
-            part(serde_json::to_vec(&header)),
-            part(serde_json::to_vec(claims))
-        );
-        let signature = match self {
-            Key::Hs256(key) => URL_SAFE_NO_PAD.encode_to_string(hmac::sign(key, signed.as_bytes())),
-            Key::EdDsa(pair) => URL_SAFE_NO_PAD.encode_to_string(pair.sign(signed.as_bytes())),
-        };
-        Hidden::new(format!("{signed}.{signature}"))
+        let mut header = Header::new(self.algorithm);
+        header.kid = Some(kid.to_owned());
+        let token = jsonwebtoken::encode(&header, claims, &self.signing);
+        Hidden::new(token.expect("the key is one for its algorithm, and claims are made of what JSON has"))
     }
 
-    fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
-        match self {
-            Key::Hs256(key) => {
-                let expected = hmac::sign(key, message);
-                signature.len() == HS256_BYTES
-                    && constant_time::verify_slices_are_equal(expected.as_ref(), signature).is_ok()
-            }
-            Key::EdDsa(pair) => {
-                let public = UnparsedPublicKey::new(&ED25519, pair.public_key().as_ref());
-                signature.len() == ED25519_BYTES && public.verify(message, signature).is_ok()
-            }
-        }
+    /// The third part of a token whose first two are `signed`.
+    pub fn signature(&self, signed: &str) -> String {
+        let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &self.signing, self.algorithm);
+        signature.expect("the key is one for its algorithm")
     }
 }
 
@@ -134,10 +109,7 @@ impl Key {
 pub struct Unverified<'a> {
     kid: String,
     algorithm: Algorithm,
-    /// Header and claims as they were signed.
-    signed: &'a str,
-    claims: &'a str,
-    signature: Vec<u8>,
+    token: &'a str,
 }
 
 /// Whether a credential is a token, right or wrong: three parts of base64url.
@@ -161,19 +133,16 @@ fn decode(part: &str) -> Option<Vec<u8>> {
 impl<'a> Unverified<'a> {
     /// Reads a token's header; `None` when it was not made here.
     pub fn parse(token: &'a str) -> Option<Self> {
-        let (signed, signature) = token.rsplit_once('.')?;
-        let (header, claims) = signed.split_once('.')?;
-        if header.len() > HEADER_BYTES_MAX || claims.contains('.') {
+        let (header, _) = token.split_once('.')?;
+        if header.len() > HEADER_BYTES_MAX || !is_token(token.as_bytes()) {
             return None;
         }
         let header = decode(header)?;
-        let header: Header<'_> = serde_json::from_slice(&header).ok()?;
+        let header: OurHeader<'_> = serde_json::from_slice(&header).ok()?;
         Some(Self {
             kid: header.kid.into_owned(),
             algorithm: header.alg,
-            signed,
-            claims,
-            signature: decode(signature)?,
+            token,
         })
     }
 
@@ -184,10 +153,16 @@ impl<'a> Unverified<'a> {
 
     /// Its claims; `None` unless it was signed with this key, by this key's algorithm.
     pub fn verify<C: DeserializeOwned>(&self, key: &Key) -> Option<C> {
-        if self.algorithm != key.algorithm() || !key.verifies(self.signed.as_bytes(), &self.signature) {
+        if self.algorithm != key.algorithm {
             return None;
         }
-        serde_json::from_slice(&decode(self.claims)?).ok()
+        let mut validation = Validation::new(key.algorithm);
+        // The clock of the machine is not the runtime's.
+        validation.required_spec_claims.clear();
+        validation.validate_exp = false;
+        validation.validate_aud = false;
+        let found = jsonwebtoken::decode(self.token, &key.verifying, &validation);
+        found.ok().map(|found| found.claims)
     }
 }
 

@@ -129,6 +129,9 @@ pub async fn recognise(control: &Control, token: &str) -> Result<Recognised, Err
         None => {}
         Some(jti) => {
             let token = control.token(id, &jti).await?.ok_or_else(invalid)?;
+            if token.created_at < user.tokens_from {
+                return Err(invalid());
+            }
             principal.kind = CredentialKind::PlatformToken;
             principal.chain = token.grant()?.map(Arc::new).into_iter().collect();
             if let Some(grant) = principal.chain.first() {

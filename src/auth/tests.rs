@@ -1,29 +1,5 @@
-use std::sync::Arc;
-
 use super::*;
-use crate::base::{CpuPool, Ledger, Rng, Runtime, SystemClock, TokioSpawner};
-use crate::config::StoreConfig;
-use crate::control::{ControlOptions, Freshness, Secret, Secrets};
-use crate::store::{Store, backend};
-
-pub(super) fn control() -> Control {
-    let runtime = Runtime {
-        clock: Arc::new(SystemClock),
-        rng: Rng::seeded(7),
-        spawner: Arc::new(TokioSpawner::default()),
-        cpu: CpuPool::inline(),
-        memory: Ledger::new(1 << 20, 1 << 20),
-    };
-    let config = StoreConfig::default();
-    let backend = backend::build(&config, runtime.clock.wall()).expect("memory");
-    let store = Store::new(backend.store, runtime.clock.clone(), runtime.rng.clone(), &config);
-    let options = ControlOptions {
-        secrets: Secrets::new(vec![Secret::new(&[7; 32])]),
-        freshness: Freshness::default(),
-        deployment: "dep".into(),
-    };
-    Control::new(runtime, store, options)
-}
+use crate::control::testing::control;
 
 #[tokio::test]
 async fn only_whole_bootstrap_keys_are_known() {

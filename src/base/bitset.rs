@@ -1,5 +1,7 @@
 //! A dense set of row numbers.
 
+use std::ops::Range;
+
 /// A fixed-size set of the numbers `0..len`, one bit each.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Bitset {
@@ -122,6 +124,18 @@ impl Bitset {
         }
     }
 
+    /// What of the set is in a range of the universe; bit 0 of the result is `range.start`.
+    pub fn range(&self, range: Range<usize>) -> Bitset {
+        assert!(range.end <= self.len, "{range:?} of a set over {} rows", self.len);
+        let (first, shift) = (range.start / 64, range.start % 64);
+        let word = |i: usize| self.words.get(i).copied().unwrap_or(0);
+        let words = (first..first + range.len().div_ceil(64)).map(|i| match shift {
+            0 => word(i),
+            _ => word(i) >> shift | word(i + 1) << (64 - shift),
+        });
+        Bitset::from_words(words.collect(), range.len())
+    }
+
     /// The words, least significant bit first.
     pub fn words(&self) -> &[u64] {
         &self.words
@@ -146,6 +160,25 @@ impl Bitset {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_range_has_the_bits_of_its_place() {
+        let set = Bitset::from_fn(200, |i| i % 3 == 0 || i % 7 == 2);
+        for range in [
+            0..200,
+            0..0,
+            64..128,
+            63..200,
+            1..2,
+            65..70,
+            130..199,
+            199..200,
+            200..200,
+        ] {
+            let expected = Bitset::from_fn(range.len(), |i| set.contains(range.start + i));
+            assert_eq!(set.range(range.clone()).words(), expected.words(), "{range:?}");
+        }
+    }
 
     #[test]
     fn complement_stays_inside_the_universe() {

@@ -20,6 +20,8 @@ pub enum MemoryShare {
     Bodies,
     /// Log entries held in memory as tails.
     Tails,
+    /// What is kept of the store's objects. Never refused: the cache evicts instead.
+    Caches,
 }
 
 /// The shares and what is in use of each.
@@ -31,6 +33,7 @@ pub struct Ledger {
 struct Inner {
     bodies: Share,
     tails: Share,
+    caches: Share,
     /// Of the memory for bodies, who holds how much. Held to add or subtract.
     holders: Mutex<Holders>,
 }
@@ -88,8 +91,13 @@ pub struct OutOfMemory {
 }
 
 impl Ledger {
-    /// A ledger with the given limits in bytes.
+    /// A ledger with the given limits in bytes, and none to spare for caches.
     pub fn new(bodies_bytes: u64, tails_bytes: u64) -> Self {
+        Self::with_caches(bodies_bytes, tails_bytes, 0)
+    }
+
+    /// A ledger with the given limits in bytes.
+    pub fn with_caches(bodies_bytes: u64, tails_bytes: u64, caches_bytes: u64) -> Self {
         let share = |limit_bytes| Share {
             limit_bytes,
             used_bytes: AtomicU64::new(0),
@@ -98,6 +106,7 @@ impl Ledger {
             inner: Arc::new(Inner {
                 bodies: share(bodies_bytes),
                 tails: share(tails_bytes),
+                caches: share(caches_bytes),
                 holders: Mutex::default(),
             }),
         }
@@ -111,6 +120,7 @@ impl Ledger {
         match share {
             MemoryShare::Bodies => &self.inner.bodies,
             MemoryShare::Tails => &self.inner.tails,
+            MemoryShare::Caches => &self.inner.caches,
         }
     }
 
@@ -161,7 +171,7 @@ pub struct Charge {
 impl Charge {
     /// Takes `more` bytes; on failure the charge stays as it was.
     pub fn grow(&mut self, more: u64) -> Result<(), OutOfMemory> {
-        if self.share == MemoryShare::Tails {
+        if self.share != MemoryShare::Bodies {
             return self.take(more);
         }
         let ledger = self.ledger.clone();

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod audit;
 mod client;
 mod dev;
 mod keys;
@@ -53,6 +54,8 @@ enum Command {
     Tokens(tokens::Tokens),
     /// Users, through a running server.
     Users(users::Users),
+    /// The audit log of an organization, through a running server.
+    Audit(audit::Audit),
     /// Print a token of a user for seven days: the password is read from standard input or a file.
     Login(users::Login),
     /// Whom the credential stands for.
@@ -124,6 +127,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Orgs(orgs) => orgs::run(orgs),
         Command::Tokens(tokens) => tokens::run(tokens),
         Command::Users(users) => users::run(users),
+        Command::Audit(audit) => audit::run(audit),
         Command::Login(login) => users::login(login),
         Command::Whoami(whoami) => users::whoami(whoami),
     };
@@ -172,7 +176,11 @@ fn on_runtime<F: Future<Output = Result<(), String>>>(
         rng: Rng::from_os(),
         spawner: Arc::new(tasks.clone()),
         cpu: CpuPool::new(std::thread::available_parallelism().map_or(2, |n| n.get())),
-        memory: Ledger::new(config.body_memory.bytes(memory), config.tail_memory.bytes(memory)),
+        memory: Ledger::with_caches(
+            config.body_memory.bytes(memory),
+            config.tail_memory.bytes(memory),
+            config.cache_memory.bytes(memory),
+        ),
     };
     tokio.block_on(f(runtime, tasks))
 }

@@ -8,13 +8,16 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::{dev, with_causes};
+use super::{dev, machine, with_causes};
 use crate::api::{self, Api, ServerOptions, Tls};
 use crate::auth::Authenticator;
 use crate::base::{Runtime, TokioSpawner};
+use crate::cache::CacheOptions;
 use crate::config::{Config, Role};
 use crate::control::{Control, ControlOptions, Freshness, Place, Plans, Secret, Secrets};
 use crate::inference::Inference;
+use crate::maintenance::gc::{self, Collector, GcOptions};
+use crate::maintenance::{self, Indexer, UpkeepOptions};
 use crate::model::Limits;
 use crate::namespace::{Engine, EngineOptions};
 use crate::store::{self, probe::ProbeOptions};
@@ -36,7 +39,9 @@ pub async fn serve(config: Config, runtime: Runtime, tasks: TokioSpawner, is_dev
         .map_err(|e| with_causes(&e))?;
     let options = EngineOptions {
         limits: limits(&config),
+        retention: Duration::from_secs(config.gc.retention_seconds),
         inference: Inference::new(&config.models, &runtime.rng, &runtime.cpu)?,
+        cache: CacheOptions::of(&config, machine::memory_bytes()),
         ..EngineOptions::default()
     };
     let control = Control::new(
@@ -67,6 +72,15 @@ pub async fn serve(config: Config, runtime: Runtime, tasks: TokioSpawner, is_dev
         runtime.spawner.spawn("sweep of API keys", Box::pin(sweep));
     }
     let engine = Engine::new(runtime.clone(), opened.store, options);
+    if config.roles.contains(&Role::Index) {
+        let indexer = Indexer::new(engine.clone(), upkeep_options(&config, machine::memory_bytes()));
+        let upkeep = maintenance::run(indexer, ending.clone().cancelled_owned());
+        runtime.spawner.spawn("upkeep", Box::pin(upkeep));
+    }
+    let collects = config.roles.contains(&Role::Gc);
+    let collector = collects.then(|| Collector::of(&engine, gc_options(&config)));
+    let collecting = gc::run(engine.clone(), collector, ending.clone().cancelled_owned());
+    runtime.spawner.spawn("garbage collection", Box::pin(collecting));
     let listener = TcpListener::bind(&config.listen)
         .await
         .map_err(|e| format!("listen {}: {e}", config.listen))?;
@@ -109,6 +123,49 @@ fn secrets(config: &Config, keys: &[String]) -> Result<Secrets, String> {
         return Ok(Secrets::new(vec![Secret::of_bootstrap_key(first)]));
     }
     Ok(Secrets::new(given.iter().map(|k| Secret::new(k.as_bytes())).collect()))
+}
+
+fn gc_options(config: &Config) -> GcOptions {
+    GcOptions {
+        retention: Duration::from_secs(config.gc.retention_seconds),
+        interval: Duration::from_secs(config.gc.interval_seconds),
+        second_look: Duration::from_secs(config.gc.second_look_seconds),
+        dry_run: config.gc.dry_run,
+    }
+}
+
+/// * `machine_bytes` — memory of the machine
+fn upkeep_options(config: &Config, machine_bytes: u64) -> UpkeepOptions {
+    let indexing = &config.indexing;
+    let memory_bytes = indexing.memory.bytes(machine_bytes);
+    let list_interval = Duration::from_millis(indexing.list_interval_ms);
+    let quiet = Duration::from_secs(indexing.quiet_seconds);
+    let defaults = UpkeepOptions::default();
+    let serves = config.roles.contains(&Role::Api);
+    UpkeepOptions {
+        flush_bytes: indexing.flush_bytes,
+        flush_entries: indexing.flush_entries,
+        flush_age: Duration::from_secs(indexing.flush_age_seconds),
+        small_quiet: quiet,
+        small_age: quiet * 4,
+        flushes_at_once: indexing.flushes_at_once,
+        merge_fan_out: indexing.merge_fan_out,
+        merge_dead_percent: indexing.merge_dead_percent,
+        merge_bytes_max: indexing.merge_bytes_max.min(memory_bytes / 3),
+        merges_at_once: indexing.merges_at_once,
+        merge_bytes_per_second: indexing.merge_bytes_per_second,
+        jobs_per_org: indexing.jobs_per_org,
+        memory_bytes,
+        list_interval,
+        // A node that writes indexes what it writes, and others do the same.
+        list_interval_idle: if serves {
+            defaults.list_interval_idle
+        } else {
+            list_interval
+        },
+        foreign_wait: if serves { defaults.foreign_wait } else { Duration::ZERO },
+        ..defaults
+    }
 }
 
 fn limits(config: &Config) -> Limits {

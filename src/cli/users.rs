@@ -49,12 +49,15 @@ enum Command {
     },
     /// Delete a user; with a bootstrap key only.
     Delete { username: String },
-    /// Set a password; it ends the user's sessions.
+    /// Set a password; it ends the user's sessions and platform tokens.
     Password {
         username: String,
         /// A file with the password (- is standard input).
         #[arg(long, value_name = "FILE", default_value = "-")]
         password_file: PathBuf,
+        /// A file with the password until now: for one's own; with a bootstrap key it is not needed.
+        #[arg(long, value_name = "FILE")]
+        old_password_file: Option<PathBuf>,
     },
 }
 
@@ -103,8 +106,12 @@ pub fn run(users: Users) -> Result<(), Failure> {
         Command::Password {
             username,
             password_file,
+            old_password_file,
         } => {
-            let body = json!({"password": password_of_file(&password_file)?});
+            let mut body = json!({"password": password_of_file(&password_file)?});
+            if let Some(path) = old_password_file {
+                body["old_password"] = json!(password_of_file(&path)?);
+            }
             let request = Request::new(Method::PATCH, ["v1", "users", &username]).body(body);
             let answer = connection.send(request)?;
             connection.print(&answer, |_| format!("{username} has a new password"))

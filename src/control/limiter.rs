@@ -15,6 +15,7 @@ use std::time::Duration;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use super::{Control, Organization};
+use crate::config::Quotas;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::OrgId;
 use crate::telemetry;
@@ -156,27 +157,65 @@ impl Control {
         key: Option<(&str, u64)>,
         rate: Rate,
     ) -> Result<()> {
-        let now = self.runtime().clock.boot();
         let name = match rate {
             Rate::Queries => "queries",
             Rate::Writes => "writes",
         };
+        let quotas = plan_of.map(|org| self.plan(org).quotas).unwrap_or_default();
+        self.take_both(name, org.as_str(), &quotas, key, rate)
+    }
+
+    /// Takes one request of the control plane from the same rates. Its buckets are others than those of data, so that
+    /// neither can lock the other out.
+    ///
+    /// * `whose` — the id of the organization acted in, or of the user where there is none
+    /// * `plan_of` — the organization; without one the default plan counts
+    ///
+    /// # Errors
+    ///
+    /// As [`limit`](Self::limit).
+    pub fn limit_control(
+        &self,
+        whose: &str,
+        plan_of: Option<&Organization>,
+        key: Option<(&str, u64)>,
+        rate: Rate,
+    ) -> Result<()> {
+        let name = match rate {
+            Rate::Queries => "reads of the control plane",
+            Rate::Writes => "changes of the control plane",
+        };
+        let plan = match plan_of {
+            Some(org) => self.plan(org),
+            None => self.plans().default_plan(),
+        };
+        self.take_both(name, whose, &plan.quotas, key, rate)
+    }
+
+    fn take_both(
+        &self,
+        name: &'static str,
+        whose: &str,
+        quotas: &Quotas,
+        key: Option<(&str, u64)>,
+        rate: Rate,
+    ) -> Result<()> {
+        let now = self.runtime().clock.boot();
         let limiter = self.limiter();
         if let Some((id, limit)) = key {
-            let bucket = limiter.bucket(name, org.as_str(), id);
+            let bucket = limiter.bucket(name, whose, id);
             let taken = limiter.take(bucket, limiter.share(limit), now);
             taken.map_err(|wait| {
                 let sentence = format!("rate limited: this key may send {limit} {name} per second; try again later");
                 limited("key", sentence, wait)
             })?;
         }
-        let quotas = plan_of.map(|org| self.plan(org).quotas).unwrap_or_default();
         let limit = match rate {
             Rate::Queries => quotas.queries_per_second,
             Rate::Writes => quotas.writes_per_second,
         };
         let Some(limit) = limit else { return Ok(()) };
-        let bucket = limiter.bucket(name, org.as_str(), "");
+        let bucket = limiter.bucket(name, whose, "");
         let taken = limiter.take(bucket, limiter.share(limit), now);
         taken.map_err(|wait| {
             let sentence =

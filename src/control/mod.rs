@@ -21,6 +21,7 @@ pub mod invites;
 pub mod issuers;
 pub mod keys;
 pub mod limiter;
+pub mod mints;
 pub mod nodes;
 pub mod organization;
 pub mod organization_changes;

@@ -266,6 +266,9 @@ impl Control {
     /// * `made` — whether the user made the organization
     async fn remember_membership(&self, user: &str, org: &OrgId, made: bool) -> Result<()> {
         self.change_user(user, |user| {
+            if user.deleting {
+                return Err(super::users::not_found(&user.username));
+            }
             user.organizations.insert(org.as_str().to_owned());
             if user.home.as_ref().is_none_or(|home| made && !home.made) {
                 let org = org.as_str().to_owned();
@@ -311,7 +314,7 @@ pub fn check_rank(by: Role, touched: Role) -> Result<()> {
 }
 
 /// An organization that had an owner keeps one. Those that the operator made may have none yet.
-fn check_owners(organization: &Organization, before: Role) -> Result<()> {
+pub(super) fn check_owners(organization: &Organization, before: Role) -> Result<()> {
     let has_owner = organization.members.values().any(|role| *role == Role::Owner);
     match before != Role::Owner || has_owner {
         true => Ok(()),

@@ -8,10 +8,12 @@
 
 use std::sync::Arc;
 
+use futures::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::users::scope_of;
+use super::keys::sha256;
+use super::users::{User, scope_of};
 use super::{Action, ActionSet, Control, Grant};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::OrgId;
@@ -19,6 +21,8 @@ use crate::store::paths::control as paths;
 
 /// The most tokens of one user.
 const TOKENS_MAX: usize = 1000;
+/// Tokens that are revoked at a time.
+const REVOKED_AT_ONCE: usize = 8;
 /// The name that is a path of its own, and the longest one.
 const RESERVED: &str = "validate";
 const NAME_BYTES_MAX: usize = 64;
@@ -156,6 +160,11 @@ impl PlatformToken {
     }
 }
 
+/// The id of the token that an attempt makes (`mints`).
+pub fn id_of_attempt(attempt: &str) -> String {
+    base64_simd::URL_SAFE_NO_PAD.encode_to_string(&sha256(attempt.as_bytes())[..16])
+}
+
 fn check_name(name: &str) -> Result<()> {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     if name == RESERVED {
@@ -180,6 +189,18 @@ impl Control {
     ///
     /// 400 for a name that cannot be, or too many tokens; 409 when the user has one of that name.
     pub async fn create_token(&self, user: &str, name: &str, org: Option<OrgBound>) -> Result<PlatformToken> {
+        let id = base64_simd::URL_SAFE_NO_PAD.encode_to_string(self.runtime().rng.u128().to_le_bytes());
+        self.create_token_with(id, user, name, org).await
+    }
+
+    /// The same with an id that nobody has used, as [`id_of_attempt`] gives one.
+    pub async fn create_token_with(
+        &self,
+        id: String,
+        user: &str,
+        name: &str,
+        org: Option<OrgBound>,
+    ) -> Result<PlatformToken> {
         check_name(name)?;
         if self.records().list(&paths::user_tokens(user)).await?.len() >= 2 * TOKENS_MAX
             || self.tokens_of(user).await?.len() >= TOKENS_MAX
@@ -188,13 +209,14 @@ impl Control {
                 "a user can have {TOKENS_MAX} tokens; revoke those that are not used"
             )));
         }
-        let id = base64_simd::URL_SAFE_NO_PAD.encode_to_string(self.runtime().rng.u128().to_le_bytes());
+        // Tokens may have been ended in this very second.
+        let tokens_from = self.user(user).await?.map_or(0, |user| user.tokens_from);
         let token = PlatformToken {
             id,
             name: name.into(),
             user: user.into(),
             org,
-            created_at: self.now(),
+            created_at: self.now().max(tokens_from),
         };
         let claim = |found: Option<PlatformToken>| match found {
             None => Ok(Some(token.clone())),
@@ -209,6 +231,20 @@ impl Control {
         }
         self.records().create(&paths::token(&token.id), &token).await?;
         Ok(token)
+    }
+
+    /// The token of this name, if an attempt made it whose end nobody heard of; what it left half made is removed.
+    /// Costs two LISTs and two GETs; about ten requests where something was left.
+    pub async fn token_of_attempt(&self, user: &str, name: &str, attempt: &str) -> Result<Option<PlatformToken>> {
+        let found = self.token_named(user, name).await?;
+        let Some(token) = found.filter(|token| token.id == id_of_attempt(attempt)) else {
+            return Ok(None);
+        };
+        let counts: Option<PlatformToken> = self.records().get(&paths::token(&token.id)).await?;
+        if counts.is_none() {
+            self.revoke_token(&token).await?;
+        }
+        Ok(counts)
     }
 
     /// The record of a token of this user; `None` when it does not count. Remembered.
@@ -247,6 +283,15 @@ impl Control {
         let mut tokens: Vec<_> = found.into_iter().map(|(_, token)| token).collect();
         tokens.sort_by(|a, b| (a.created_at, &a.name).cmp(&(b.created_at, &b.name)));
         Ok(tokens)
+    }
+
+    /// Revokes the tokens of a user that count no more because all of them were ended. Costs one LIST, a GET per token,
+    /// and what revoking costs for each that goes.
+    pub async fn revoke_ended_tokens(&self, user: &User) -> Result<()> {
+        let tokens = self.tokens_of(&user.id).await?.into_iter();
+        let ended = tokens.filter(|token| token.created_at < user.tokens_from);
+        let revoked = stream::iter(ended).map(|token| async move { self.revoke_token(&token).await });
+        revoked.buffer_unordered(REVOKED_AT_ONCE).try_collect::<()>().await
     }
 
     /// Revokes a token and tells every node; repeating it finishes what a crash left. Costs about ten requests.

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::organization_changes::check_owners;
 use super::password::PasswordHash;
 use super::{Control, Role};
 use crate::error::{Error, ErrorKind, Result};
@@ -50,6 +51,12 @@ pub struct User {
     /// user came into. Nobody changes it by making the user a member of another one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub home: Option<Home>,
+    /// Whether the user is about to be deleted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deleting: bool,
+    /// Platform tokens that were made before this do not count, in seconds since the epoch.
+    #[serde(default)]
+    pub tokens_from: u64,
 }
 
 /// A user's own organization.
@@ -82,7 +89,7 @@ pub(super) fn scope_of(user: &str) -> Result<OrgId> {
     OrgId::parse(user).map_err(|_| not_found(user))
 }
 
-fn not_found(name: &str) -> Error {
+pub(super) fn not_found(name: &str) -> Error {
     Error::new(ErrorKind::NotFound, format!("user not found: {name}"))
 }
 
@@ -174,6 +181,8 @@ impl Control {
             created_at: now,
             organizations: BTreeSet::new(),
             home: None,
+            deleting: false,
+            tokens_from: 0,
         };
         self.records().create(&paths::user(&user.id), &user).await?;
         let mut claimed = Vec::new();
@@ -256,42 +265,79 @@ impl Control {
         Ok(user.valid_from)
     }
 
-    /// Deletes a user: first the record, by which every session and token ends; then memberships, tokens and
-    /// names. Repeating it finishes what a crash left.
+    /// From now on the user can come into no organization, or again.
+    async fn mark_deleting(&self, id: &str, deleting: bool) -> Result<User> {
+        let mark = |user: &mut User| {
+            user.deleting = deleting;
+            Ok(())
+        };
+        self.change_user(id, mark).await
+    }
+
+    /// Ends every membership of a user who can come into no further organization. Either all end, or none.
+    async fn leave_all(&self, user: &User) -> Result<()> {
+        // What was known of the user may be older than the mark.
+        let known = self.records().get::<User>(&paths::user(&user.id)).await?;
+        let mut left: Vec<(OrgId, Role)> = Vec::new();
+        for org in known.map(|user| user.organizations).unwrap_or_default() {
+            let org = OrgId::parse(&org)?;
+            match self.end_membership(&org, &user.id).await {
+                Ok(role) => left.extend(role.map(|role| (org, role))),
+                Err(error) => {
+                    for (org, role) in left {
+                        self.change_organization(&org, |found| {
+                            found.members.entry(user.id.clone()).or_insert(role);
+                            Ok(())
+                        })
+                        .await?;
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends one, and says what the role was; `None` when there was none.
+    async fn end_membership(&self, org: &OrgId, user: &str) -> Result<Option<Role>> {
+        let mut role = None;
+        let ended = self
+            .change_organization(org, |found| {
+                role = found.members.remove(user);
+                let Some(role) = role else {
+                    return Err(Error::new(ErrorKind::NotFound, "there is no such member"));
+                };
+                check_owners(found, role).map_err(|_| {
+                    let sentence = format!(
+                        "user is the last owner of organization {}; make somebody else an owner",
+                        found.slug
+                    );
+                    Error::new(ErrorKind::Conflict, sentence)
+                })
+            })
+            .await;
+        match ended {
+            Ok(_) => Ok(role),
+            Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Deletes a user: first the memberships, each of which the organization's own record may refuse to end; then the
+    /// record, by which every session and token ends; then tokens and names. Repeating it finishes what a crash left.
     ///
     /// # Errors
     ///
     /// 404; 409 when an organization would be left without an owner.
     pub async fn delete_user(&self, user: &User) -> Result<()> {
         let scope = scope_of(&user.id)?;
-        let mut member_of = Vec::new();
-        for org in &user.organizations {
-            let org = OrgId::parse(org)?;
-            if let Some(found) = self.organization(&org).await?
-                && let Some(role) = found.members.get(&user.id)
-            {
-                let owners = found.members.values().filter(|r| **r == Role::Owner).count();
-                if *role == Role::Owner && owners == 1 {
-                    return Err(Error::new(
-                        ErrorKind::Conflict,
-                        format!(
-                            "user is the last owner of organization {}; make somebody else an owner",
-                            found.slug
-                        ),
-                    ));
-                }
-                member_of.push(org);
-            }
+        self.mark_deleting(&user.id, true).await?;
+        if let Err(error) = self.leave_all(user).await {
+            self.mark_deleting(&user.id, false).await?;
+            return Err(error);
         }
         self.records().remove::<User>(&paths::user(&user.id)).await?;
         self.cache().changed(&scope).await?;
-        for org in member_of {
-            self.change_organization(&org, |found| {
-                found.members.remove(&user.id);
-                Ok(())
-            })
-            .await?;
-        }
         for token in self.tokens_of(&user.id).await? {
             self.revoke_token(&token).await?;
         }
@@ -311,217 +357,14 @@ impl User {
         // ended in it.
         self.valid_from = self.valid_from.max(now) + 1;
     }
+
+    /// Makes platform tokens that were made until now count no more.
+    ///
+    /// * `now` — seconds since the epoch
+    pub fn end_tokens(&mut self, now: u64) {
+        self.tokens_from = self.tokens_from.max(now) + 1;
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::control::{Organization, testing};
-
-    #[test]
-    fn names_and_addresses_are_told_apart() {
-        for good in ["ana", "a", "0x-y_z.w", &"a".repeat(64)] {
-            assert!(check_username(good).is_ok(), "{good}");
-        }
-        for bad in ["", "Ana", "-a", ".a", "a b", "a@b", "a/b", "\u{e4}", &"a".repeat(65)] {
-            assert!(check_username(bad).is_err(), "{bad:?}");
-        }
-        assert_eq!(
-            parse_email(" Ana@Example.Test ").expect("an address"),
-            "ana@example.test"
-        );
-        for bad in [
-            "",
-            "ana",
-            "@b",
-            "a@",
-            "a@b@c",
-            "a b@c",
-            "a/b@c",
-            "a\n@b",
-            &format!("{}@b", "a".repeat(253)),
-        ] {
-            assert!(parse_email(bad).is_err(), "{bad:?}");
-        }
-    }
-
-    fn new(username: &str, email: Option<&str>) -> NewUser {
-        NewUser {
-            username: username.into(),
-            email: email.map(str::to_owned),
-            ..NewUser::default()
-        }
-    }
-
-    #[tokio::test]
-    async fn names_belong_to_one_user_until_they_are_free_again() {
-        let control = testing::control();
-        let ana = control.create_user(new("ana", Some("Ana@b.test"))).await.expect("free");
-        for taken in [new("ana", None), new("other", Some("ana@B.test"))] {
-            let error = control.create_user(taken).await.expect_err("taken");
-            assert_eq!(error.kind, ErrorKind::Conflict);
-        }
-        assert!(
-            control.user_named("other").await.expect("read").is_none(),
-            "nothing is left behind"
-        );
-        for name in ["ana", "ANA", "ana@b.test"] {
-            let found = control.user_named(name).await.expect("read").expect(name);
-            assert_eq!(found.id, ana.id);
-        }
-        control.delete_user(&ana).await.expect("deleted");
-        assert!(control.user(&ana.id).await.expect("read").is_none());
-        assert!(control.user_named("ana").await.expect("read").is_none());
-        let again = control.create_user(new("ana", Some("ana@b.test"))).await.expect("free");
-        assert_ne!(again.id, ana.id);
-    }
-
-    #[tokio::test]
-    async fn of_two_at_once_one_gets_the_name() {
-        let control = testing::control();
-        let both = (0..8).map(|_| control.create_user(new("ana", None)));
-        let made = futures::future::join_all(both).await;
-        assert_eq!(made.iter().filter(|m| m.is_ok()).count(), 1);
-    }
-
-    #[tokio::test]
-    async fn the_last_owner_stays() {
-        let control = testing::control();
-        let ana = control.create_user(new("ana", None)).await.expect("free");
-        let bob = control.create_user(new("bob", None)).await.expect("free");
-        let acme = control
-            .create_organization("Acme", "unlimited", Some(&ana))
-            .await
-            .expect("free");
-        let org = acme.org_id().expect("valid");
-        let ana = User::clone(&control.user(&ana.id).await.expect("read").expect("there"));
-        assert_eq!(ana.organizations.len(), 1);
-        let kind = |result: Result<Organization>| result.expect_err("refused").kind;
-        let owner = Role::Owner;
-        assert_eq!(
-            kind(control.change_role(&org, &ana, Role::Admin, owner).await),
-            ErrorKind::Invalid
-        );
-        assert_eq!(kind(control.remove_member(&org, &ana, None).await), ErrorKind::Invalid);
-        assert_eq!(
-            control.delete_user(&ana).await.expect_err("refused").kind,
-            ErrorKind::Conflict
-        );
-        assert_eq!(
-            kind(control.change_role(&org, &bob, Role::Admin, owner).await),
-            ErrorKind::NotFound
-        );
-        control.add_member(&org, &bob, Role::Member).await.expect("added");
-        assert_eq!(
-            kind(control.add_member(&org, &bob, Role::Member).await),
-            ErrorKind::Conflict
-        );
-        let admin = Role::Admin;
-        assert_eq!(
-            kind(control.change_role(&org, &bob, owner, admin).await),
-            ErrorKind::Forbidden
-        );
-        assert_eq!(
-            kind(control.remove_member(&org, &ana, Some(admin)).await),
-            ErrorKind::Forbidden
-        );
-        control
-            .change_role(&org, &bob, owner, owner)
-            .await
-            .expect("an owner may");
-        let left = control
-            .remove_member(&org, &ana, None)
-            .await
-            .expect("another owner is there");
-        assert_eq!(left.members.len(), 1);
-        let ana = control.user(&ana.id).await.expect("read").expect("there");
-        assert!(control.organizations_of(&ana).await.expect("read").is_empty());
-        assert_eq!(
-            kind(control.create_organization("acme", "unlimited", None).await),
-            ErrorKind::Conflict
-        );
-        control.delete_organization(&left).await.expect("deleted");
-        assert!(control.organization_of("acme").await.expect("read").is_none());
-        // Slugs are never used twice.
-        assert_eq!(
-            kind(control.create_organization("acme", "unlimited", None).await),
-            ErrorKind::Conflict
-        );
-    }
-
-    #[tokio::test]
-    async fn sign_in_asks_for_the_password() {
-        let control = testing::control();
-        let password = |text: &str| crate::control::Hidden::new(text);
-        let hash = control
-            .hash_password(password("correct horse"))
-            .await
-            .expect("long enough");
-        let user = NewUser {
-            password: Some(hash),
-            ..new("ana", Some("ana@b.test"))
-        };
-        let ana = control.create_user(user).await.expect("free");
-        control.create_user(new("bob", None)).await.expect("free");
-        for name in ["ana", "ana@b.test"] {
-            let found = control
-                .sign_in(name, password("correct horse"), None)
-                .await
-                .expect(name);
-            assert_eq!(found.id, ana.id);
-        }
-        for (name, text) in [
-            ("ana", "wrong"),
-            ("ana", ""),
-            ("bob", ""),
-            ("bob", "correct horse"),
-            ("eve", "x"),
-        ] {
-            let error = control.sign_in(name, password(text), None).await.expect_err(name);
-            assert_eq!(
-                (error.kind, error.message.as_str()),
-                (ErrorKind::Unauthenticated, "username or password is wrong")
-            );
-        }
-        for _ in 0..3 {
-            assert!(control.sign_in("ana", password("wrong"), None).await.is_err());
-        }
-        let error = control
-            .sign_in("ana", password("correct horse"), None)
-            .await
-            .expect_err("too often");
-        assert_eq!(error.kind, ErrorKind::Overloaded);
-        assert!(error.retry_after.is_some());
-        for bad in ["", "short", &"x".repeat(1025)] {
-            let error = control.hash_password(password(bad)).await.expect_err(bad);
-            assert_eq!(error.kind, ErrorKind::Invalid);
-        }
-    }
-
-    #[tokio::test]
-    async fn users_of_one_shard_are_not_confused() {
-        let control = testing::control();
-        let ana = control.create_user(new("ana", None)).await.expect("free");
-        let id = |i: u32| format!("user_{i}");
-        let shard = |id: &str| crate::control::cache::shard_of(&scope_of(id).expect("legal"));
-        let twin = (1..)
-            .map(id)
-            .find(|id| shard(id) == shard(&ana.id))
-            .expect("shards are few");
-        let bob = User {
-            id: twin.clone(),
-            username: "bob".into(),
-            ..ana.clone()
-        };
-        assert!(
-            control
-                .records()
-                .create(&paths::user(&twin), &bob)
-                .await
-                .expect("written")
-        );
-        for (id, name) in [(&ana.id, "ana"), (&twin, "bob"), (&ana.id, "ana")] {
-            assert_eq!(control.user(id).await.expect("read").expect("there").username, name);
-        }
-    }
-}
+mod tests;

@@ -12,7 +12,6 @@
 //! | `[N]f32`, `[N]f16`, `[N]i8` | [`VectorColumn`] |
 
 use std::cmp::Ordering;
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, FixedSizeBinaryArray, LargeStringArray, UInt64Array};
@@ -181,7 +180,8 @@ fn slice_bytes(array: &ArrayRef) -> usize {
         .unwrap_or_else(|_| data.get_array_memory_size())
 }
 
-/// A well-mixed hash of an id, the same on every node and run.
+/// A well-mixed hash of an id, the same on every node and run, and in every version: the filters of stored segments are
+/// made of it, and one that no longer knows its ids would hide rows.
 pub fn hash_id(id: &Id) -> u64 {
     match id {
         Id::UInt(n) => hash_uint(*n),
@@ -199,9 +199,7 @@ fn hash_uint(n: u64) -> u64 {
 }
 
 fn hash_bytes(bytes: &[u8]) -> u64 {
-    let mut hasher = xxhash_rust::xxh3::Xxh3Default::new();
-    bytes.hash(&mut hasher);
-    hasher.finish()
+    xxhash_rust::xxh3::xxh3_64(bytes)
 }
 
 /// A column of dense vectors: `len × dims` elements back to back, row-major, little endian,
@@ -312,7 +310,7 @@ pub fn ids_bytes(ids: &IdColumn) -> u64 {
 
 /// The logical bytes of a column: nothing for nulls, 1 for a bool, 8 for a number, the length of a
 /// text or of an encoded value, the elements of an array or a vector.
-fn values_bytes(column: &Column) -> u64 {
+pub fn values_bytes(column: &Column) -> u64 {
     let array = match column {
         Column::Vectors(v) => {
             let nulls = v.nulls.as_ref().map_or(0, NullBuffer::null_count);

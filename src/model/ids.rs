@@ -19,6 +19,26 @@ impl Seq {
     }
 }
 
+/// The number of a manifest. The first of a namespace is 1; 0 stands for "none yet".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Gen(pub u64);
+
+impl Gen {
+    /// Before the first manifest.
+    pub const ZERO: Gen = Gen(0);
+
+    /// The one after this.
+    pub fn next(self) -> Gen {
+        Gen(self.0.checked_add(1).expect("2^64 manifests cannot be written"))
+    }
+}
+
+impl fmt::Display for Gen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 impl fmt::Display for Seq {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

@@ -34,6 +34,8 @@ pub struct Query {
     pub aggregation: Option<Aggregation>,
     /// Overrides the column's metric for ANN and kNN.
     pub distance_metric: Option<Metric>,
+    /// Read past the cache: the request's other queries are, too.
+    pub bypass_cache: bool,
 }
 
 /// Which attributes a result row carries besides `id` and `$dist`.

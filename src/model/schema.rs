@@ -228,6 +228,12 @@ impl Schema {
         AttrId(self.next_attribute)
     }
 
+    /// The schema, with the numbers below this one used up.
+    pub fn with_used_below(mut self, next: AttrId) -> Self {
+        self.next_attribute = self.next_attribute.max(next.0);
+        self
+    }
+
     /// Adds or replaces an attribute. Its id is either that of the attribute it replaces or at
     /// least [`Schema::next_attribute_id`].
     pub fn put(&mut self, attribute: Attribute) {

@@ -103,6 +103,40 @@ impl Settings {
         self.num_shards.is_some_and(|n| n > 1)
     }
 
+    /// The change that makes these settings of those of a new namespace.
+    pub fn as_change(&self) -> SettingsChange {
+        let Self {
+            read_only,
+            pinned_replicas,
+            num_shards,
+            parent,
+            group,
+            token_gen,
+            block_reads,
+            block_writes,
+            delete_protection,
+            allow_attach,
+            size_limit,
+            allowed_ips,
+        } = self.clone();
+        let flag = |set: bool| set.then_some(true);
+        SettingsChange {
+            read_only: flag(read_only),
+            pinned_replicas: pinned_replicas.map(Some),
+            num_shards,
+            parent,
+            group: group.map(Some),
+            rotate_tokens: false,
+            token_gen: Some(token_gen).filter(|n| *n > 0),
+            block_reads: flag(block_reads),
+            block_writes: flag(block_writes),
+            delete_protection: flag(delete_protection),
+            allow_attach: flag(allow_attach),
+            size_limit: size_limit.map(Some),
+            allowed_ips: Some(allowed_ips).filter(|ips| !ips.is_empty()),
+        }
+    }
+
     /// Applies a change that was decided under a log slot.
     pub fn apply(&mut self, change: &SettingsChange) {
         if let Some(read_only) = change.read_only {
@@ -369,6 +403,10 @@ mod tests {
         assert!(set.block_reads && set.block_writes && set.delete_protection && set.allow_attach);
         assert_eq!((set.size_limit, set.allowed_ips.len()), (Some(1 << 30), 1));
         settings.apply(&read_only(true));
+        let mut again = Settings::default();
+        again.apply(&settings.as_change());
+        assert_eq!(again, settings);
+        assert!(Settings::default().as_change().is_empty());
         settings.apply(&read_only(false));
         assert_eq!(settings, set);
         settings.apply(&SettingsChange {

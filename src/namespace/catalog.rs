@@ -5,6 +5,7 @@
 //! after the namespace's deletion is in the log.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use futures::TryStreamExt;
 
@@ -15,6 +16,9 @@ use crate::error::{Error, Result};
 use crate::model::{NamespaceName, OrgId, Seq};
 use crate::store::paths::{self, NsKey};
 use crate::store::{Store, StoreError};
+
+/// How long to wait before a dirty marker is written again that the store did not take; doubled each time.
+const MARK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// Makes sure that the marker of an incarnation exists. Costs one PUT.
 ///
@@ -30,6 +34,21 @@ pub(super) async fn add(state: &State, genesis: Seq) -> bool {
             false
         }
     }
+}
+
+/// Marks a namespace as one that has entries which are not in segments. Costs one PUT, repeated until the deadline of a
+/// write: then whoever opens the namespace next finds what is to be indexed.
+pub(super) async fn mark_dirty(state: &State) {
+    let key = paths::dirty_marker(state.log.key());
+    let put = async {
+        let mut wait = MARK_AGAIN_AFTER;
+        while let Err(error) = state.log.store().put(&key, Vec::new()).await {
+            tracing::warn!(namespace = %state.name, %error, "dirty marker was not written");
+            tokio::time::sleep(state.runtime.rng.jitter(wait)).await;
+            wait *= 2;
+        }
+    };
+    let _ = tokio::time::timeout(state.options.write_deadline, put).await;
 }
 
 /// Removes the marker of an incarnation that was begun and lost its slot. Costs one DELETE.

@@ -17,6 +17,8 @@
 //!
 //! A client that goes away does not stop its request: the loop owns it.
 
+mod fill;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +27,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::catalog;
 use super::evaluate::{Change, Staged, Verdict, What, evaluate, group_len};
-use super::follow::{Follower, unavailable};
+use super::follow::Follower;
+use super::manifests;
+use super::prefetch::{self, NotFetched, Prefetched};
 use super::state::{Moment, Trouble};
 use crate::base::Priority;
 use crate::base::clock::wall_ms;
@@ -33,9 +37,9 @@ use crate::error::{Error, ErrorKind};
 use crate::model::write::Counts;
 use crate::model::{Schema, Seq};
 use crate::snapshot::Snapshot;
-use crate::store::{PutPayload, StoreError};
+use crate::store::PutPayload;
 use crate::telemetry;
-use crate::wal::{self, Append, BlobRef, Entry, EntryKind, LogError, Logged, Operation, RequestEffects};
+use crate::wal::{self, BlobRef, Entry, EntryKind, Logged, Operation, RequestEffects};
 
 /// Bytes of requests that are put into one entry; more wait for the next.
 const ENTRY_BYTES_MAX: u64 = 32 * 1024 * 1024;
@@ -114,6 +118,19 @@ enum Slot {
     Unknown,
 }
 
+/// Who has a slot.
+enum Filled {
+    /// This entry, which is not applied yet. The request that said so began then.
+    Won(Moment),
+    Decided(Slot),
+}
+
+impl From<Slot> for Filled {
+    fn from(slot: Slot) -> Self {
+        Filled::Decided(slot)
+    }
+}
+
 /// An entry ready to be sent.
 struct Sealed {
     logged: Arc<Logged>,
@@ -125,6 +142,10 @@ pub(super) struct CommitLoop {
     inbox: mpsc::Receiver<Submission>,
     /// The incarnation whose listing marker is known to exist, by its first entry.
     listed: Option<Seq>,
+    /// When the dirty marker was written last, and up to which entry the log was in segments then.
+    marked: Option<(Moment, Seq)>,
+    /// Whether entries were written since.
+    marks_again: bool,
 }
 
 impl CommitLoop {
@@ -133,13 +154,15 @@ impl CommitLoop {
             follower,
             inbox,
             listed: None,
+            marked: None,
+            marks_again: false,
         }
     }
 
     /// Runs until the inbox closes, which is when nobody holds the namespace any more.
     pub async fn run(mut self) {
         let mut queue = VecDeque::new();
-        while let Some(first) = self.inbox.recv().await {
+        while let Some(first) = self.next().await {
             queue.push_back(first);
             while !queue.is_empty() {
                 while queue.len() < ENTRY_REQUESTS_MAX
@@ -147,18 +170,43 @@ impl CommitLoop {
                 {
                     queue.push_back(next);
                 }
-                let group = group_len(queue.iter(), ENTRY_BYTES_MAX, ENTRY_REQUESTS_MAX);
-                self.commit(queue.drain(..group).collect()).await;
+                let indexed = !self.follower.state.snapshot().segments.is_empty();
+                let group = group_len(queue.iter(), ENTRY_BYTES_MAX, ENTRY_REQUESTS_MAX, indexed);
+                let rest = self.commit(queue.drain(..group).collect()).await;
+                rest.into_iter()
+                    .rev()
+                    .for_each(|submission| queue.push_front(submission));
             }
         }
     }
 
-    /// Commits a group of requests and answers each of them.
-    async fn commit(&mut self, mut group: Vec<Submission>) {
+    /// The next request. While nothing comes, the dirty marker is written once more, because an indexer may have
+    /// removed it just before the newest entry was written.
+    async fn next(&mut self) -> Option<Submission> {
+        if let Some((at, _)) = self.marked.filter(|_| self.marks_again) {
+            let age = at.age(self.follower.state.runtime.clock.as_ref());
+            let wait = self.follower.state.options.dirty_mark_refresh.saturating_sub(age);
+            match tokio::time::timeout(wait, self.inbox.recv()).await {
+                Ok(next) => return next,
+                Err(_) => {
+                    self.marks_again = false;
+                    if self.follower.state.dirty_since_ms().is_some() {
+                        self.mark_behind();
+                    }
+                }
+            }
+        }
+        self.inbox.recv().await
+    }
+
+    /// Commits a group of requests and answers each of them. Returns those that cannot be committed together after
+    /// all.
+    async fn commit(&mut self, mut group: Vec<Submission>) -> Vec<Submission> {
         self.answer_overdue(&mut group);
         if group.is_empty() {
-            return;
+            return group;
         }
+        let mut rest = Vec::new();
         let began = self.follower.state.now();
         let mut looked = false;
         for losses in 0u32.. {
@@ -168,11 +216,15 @@ impl CommitLoop {
             if (losses > 1 || self.follower.state.is_behind())
                 && let Err(trouble) = self.follower.catch_up().await
             {
-                return answer_all(group, || trouble.clone().into());
+                answer_all(group, || trouble.clone().into());
+                return rest;
             }
-            let (base, verdicts) = match self.ready(&group, &mut looked).await {
+            let (base, verdicts) = match self.ready(&mut group, &mut rest, &mut looked).await {
                 Ok(ready) => ready,
-                Err(trouble) => return answer_all(group, || trouble.clone().into()),
+                Err(trouble) => {
+                    answer_all(group, || trouble.clone().into());
+                    return rest;
+                }
             };
             if matches!(group[0].change.what, What::DeleteNamespace) && !base.exists() {
                 // An earlier deletion may have left its markers behind.
@@ -180,30 +232,55 @@ impl CommitLoop {
             }
             let verdicts = answer_decided(&mut group, verdicts, base.seq);
             if group.is_empty() {
-                return;
+                return rest;
             }
             match self.write(&verdicts, &group, &base, began).await {
-                Slot::Ours => return answer_committed(group, verdicts, base.seq.next()),
-                Slot::Lost if self.overdue(began) => return answer_all(group, || contended().into()),
+                Slot::Ours => {
+                    answer_committed(group, verdicts, base.seq.next());
+                    self.follower.look_behind();
+                    return rest;
+                }
+                Slot::Lost if self.overdue(began) => {
+                    answer_all(group, || contended().into());
+                    return rest;
+                }
                 Slot::Lost => {
                     looked = false;
                     metrics::counter!(telemetry::COMMIT_CONFLICTS).increment(1);
                 }
-                Slot::NotWritten(trouble) => return answer_all(group, || trouble.clone().into()),
-                Slot::Unknown => return answer_all(group, || unknown().into()),
+                Slot::NotWritten(trouble) => {
+                    answer_all(group, || trouble.clone().into());
+                    return rest;
+                }
+                Slot::Unknown => {
+                    answer_all(group, || unknown().into());
+                    return rest;
+                }
             }
         }
+        rest
     }
 
     /// Evaluates the group on a state that is young enough to write on, and current where a
-    /// request is not simply committed: "no" is only right on the newest state.
-    async fn ready(&self, group: &[Submission], looked: &mut bool) -> Result<(Arc<Snapshot>, Vec<Verdict>), Trouble> {
+    /// request is not simply committed: "no" is only right on the newest state. What that state does not let be
+    /// committed together goes from `group` to the front of `rest`.
+    async fn ready(
+        &mut self,
+        group: &mut Vec<Submission>,
+        rest: &mut Vec<Submission>,
+        looked: &mut bool,
+    ) -> Result<(Arc<Snapshot>, Vec<Verdict>), Trouble> {
         let state = &self.follower.state;
         loop {
             state.check()?;
             self.follower.refresh_if_stale().await?;
             let base = state.snapshot();
-            let verdicts = self.evaluate(group, &base).await;
+            // Segments may have come with the state, be it a moment ago.
+            let together = group_len(group.iter(), u64::MAX, usize::MAX, !base.segments.is_empty());
+            rest.splice(0..0, group.drain(together..));
+            let prefetched = self.prefetch(group, &base).await?;
+            let base = prefetched.base.clone();
+            let verdicts = self.evaluate(group, prefetched).await;
             if *looked || verdicts.iter().all(|v| matches!(v, Verdict::Commit(_))) {
                 return Ok((base, verdicts));
             }
@@ -212,47 +289,100 @@ impl CommitLoop {
         }
     }
 
-    async fn evaluate(&self, group: &[Submission], base: &Arc<Snapshot>) -> Vec<Verdict> {
+    /// Reads what the group needs of segments.
+    async fn prefetch(&self, group: &[Submission], base: &Arc<Snapshot>) -> Result<Prefetched, Trouble> {
         let state = &self.follower.state;
         let changes: Vec<Arc<Change>> = group.iter().map(|s| s.change.clone()).collect();
-        let (base, name, options) = (base.clone(), state.name.clone(), state.options.clone());
-        state
-            .runtime
-            .cpu
-            .run(Priority::Foreground, move || {
-                evaluate(&changes, &base, &name, &options.limits)
-            })
-            .await
+        match prefetch::prefetch(&changes, base, state).await {
+            Err(NotFetched::Missing(missing)) => {
+                if !self.follower.move_on().await? {
+                    manifests::alarm(state, &missing);
+                    return Err(NotFetched::Missing(missing).into());
+                }
+                let again = prefetch::prefetch(&changes, &state.snapshot(), state).await;
+                again.map_err(Trouble::from)
+            }
+            fetched => fetched.map_err(Trouble::from),
+        }
+    }
+
+    async fn evaluate(&self, group: &[Submission], on: Prefetched) -> Vec<Verdict> {
+        let state = &self.follower.state;
+        let changes: Vec<Arc<Change>> = group.iter().map(|s| s.change.clone()).collect();
+        let (name, options) = (state.name.clone(), state.options.clone());
+        let evaluate = move || evaluate(&changes, &on.ready, &on.stored, &name, &options.limits);
+        state.runtime.cpu.run(Priority::Foreground, evaluate).await
     }
 
     /// Makes the entry durable as the successor of `base`, and its namespace listed.
-    async fn write(&mut self, verdicts: &[Verdict], group: &[Submission], base: &Snapshot, began: Moment) -> Slot {
+    async fn write(&mut self, verdicts: &[Verdict], group: &[Submission], base: &Arc<Snapshot>, began: Moment) -> Slot {
+        if let What::Copy(copy) = &group[0].change.what
+            && let Some(shared) = &copy.base
+        {
+            let state = &self.follower.state;
+            // Again, because it may have waited since.
+            if let Err(error) = shared.check_age(state.runtime.clock.as_ref(), state.options.grace) {
+                return Slot::NotWritten(Trouble::Failed(Arc::new(error)));
+            }
+        }
         let deletes = matches!(group[0].change.what, What::DeleteNamespace);
         let sealed = self.seal(verdicts, deletes, base).await;
         let slot = sealed.logged.entry.seq;
         let incarnation = base.incarnation.map_or(slot, |i| i.genesis);
+        let lists = !deletes && self.listed != Some(incarnation);
+        let marks = self.begin_mark(base);
+        // In parallel, so that a first write costs one round trip; the write is answered when all
+        // are done, so that whatever is acknowledged is listed, and indexed some day.
+        let (outcome, listed, ()) = tokio::join!(
+            self.fill(&sealed, base, began),
+            async { lists && catalog::add(&self.follower.state, incarnation).await },
+            async {
+                if marks {
+                    catalog::mark_dirty(&self.follower.state).await;
+                }
+            },
+        );
         if deletes {
-            let outcome = self.fill(&sealed, began).await;
             if matches!(outcome, Slot::Ours) {
                 self.listed = None;
                 catalog::remove(&self.follower.state, slot).await;
             }
             return outcome;
         }
-        if self.listed == Some(incarnation) {
-            return self.fill(&sealed, began).await;
-        }
-        // In parallel, so that a first write costs one round trip; the write is answered when both
-        // are done, so that whatever is acknowledged is listed.
-        let (outcome, listed) = tokio::join!(
-            self.fill(&sealed, began),
-            catalog::add(&self.follower.state, incarnation)
-        );
-        self.listed = listed.then_some(incarnation);
-        if matches!(outcome, Slot::Lost) {
-            self.correct_listing(incarnation).await;
+        if lists {
+            self.listed = listed.then_some(incarnation);
+            if matches!(outcome, Slot::Lost) {
+                self.correct_listing(incarnation).await;
+            }
         }
         outcome
+    }
+
+    /// Whether the namespace is to be marked as dirty before the next write is answered. When it was dirty already, a
+    /// marker that is not so young any more is written again behind the answer.
+    fn begin_mark(&mut self, base: &Snapshot) -> bool {
+        let state = &self.follower.state;
+        let since = match self.marked {
+            Some((at, indexed)) if base.seq > base.indexed_seq || indexed == base.indexed_seq => Some(at),
+            _ => None,
+        };
+        let young = since.is_some_and(|at| at.age(state.runtime.clock.as_ref()) < state.options.dirty_mark_refresh);
+        self.marks_again = true;
+        if young {
+            return false;
+        }
+        self.marked = Some((state.now(), base.indexed_seq));
+        if since.is_some() {
+            self.mark_behind();
+        }
+        since.is_none()
+    }
+
+    /// Writes the dirty marker while nobody waits for it.
+    fn mark_behind(&self) {
+        let state = self.follower.state.clone();
+        let mark = async move { catalog::mark_dirty(&state).await };
+        self.follower.state.runtime.spawner.spawn("mark", Box::pin(mark));
     }
 
     /// After a lost slot: takes back the marker of an incarnation that never came to be.
@@ -281,6 +411,7 @@ impl CommitLoop {
                 operations: e.operations.clone(),
                 staged: self.usable(e.staged.as_ref()),
                 settings: e.settings.clone(),
+                branch: e.branch.clone(),
             })
             .collect();
         let entry = Entry {
@@ -290,7 +421,7 @@ impl CommitLoop {
             batch: rng.u128(),
             writer_addr: state.options.internal_url.clone(),
             prev_digest: base.digest,
-            manifest_gen_hint: 0,
+            manifest_gen_hint: base.generation.0,
             hlc_ms: wall_ms(state.runtime.clock.as_ref()).max(base.hlc_ms + 1),
             kind: match deletes {
                 true => EntryKind::DeleteNamespace,
@@ -321,117 +452,6 @@ impl CommitLoop {
         let state = &self.follower.state;
         let young = |s: &&Staged| s.since.age(state.runtime.clock.as_ref()) <= state.options.grace / 2;
         staged.filter(young).map(|s| s.blobs.clone()).unwrap_or_default()
-    }
-
-    /// Tries to make `sealed` the owner of its slot until that is decided or the deadline passes.
-    async fn fill(&self, sealed: &Sealed, began: Moment) -> Slot {
-        let state = &self.follower.state;
-        let seq = sealed.logged.entry.seq;
-        let mut tried = false;
-        for attempt in 0.. {
-            if tried {
-                if self.overdue(began) {
-                    return Slot::Unknown;
-                }
-                self.pause_after(attempt).await;
-            }
-            // Rule 3, before sending; rule 4: what was sent once is never sent again when stale.
-            if state.is_stale() {
-                return match tried {
-                    true => Slot::Unknown,
-                    false => Slot::NotWritten(Trouble::Stale),
-                };
-            }
-            let start = state.now();
-            // The first time, beside a listing: a node begins with the guess that the log is empty,
-            // and its first entry counts only if the log does not begin elsewhere.
-            let append = state.log.append(seq, sealed.bytes.clone());
-            let (sent, proven) = tokio::join!(append, self.follower.prove());
-            if let Err(trouble) = proven {
-                return match (trouble, &sent) {
-                    // In a log that begins elsewhere, nothing at this number is ever seen.
-                    (Trouble::Broken(broken), _) => Slot::NotWritten(Trouble::Broken(broken)),
-                    (trouble, Append::Refused(_)) if !tried => Slot::NotWritten(trouble),
-                    _ => Slot::Unknown,
-                };
-            }
-            // Rule 3, after the answer: a success of a node that was suspended meanwhile may be
-            // a slot that was used and collected long ago.
-            if state.is_stale() {
-                return Slot::Unknown;
-            }
-            match sent {
-                Append::Created => return self.won(sealed, start).await,
-                Append::Refused(error) if !tried => return self.refused(sealed, start, error).await,
-                Append::Taken | Append::Ambiguous(_) | Append::Refused(_) => {}
-            }
-            tried = true;
-            if let Some(decided) = self.owner(sealed, start, began).await {
-                return decided;
-            }
-        }
-        unreachable!("the loop ends by the deadline")
-    }
-
-    /// Rules 1 and 2: reads who owns the slot. `None` when it is still empty.
-    async fn owner(&self, sealed: &Sealed, start: Moment, began: Moment) -> Option<Slot> {
-        let state = &self.follower.state;
-        let ours = &sealed.logged.entry;
-        for attempt in 1.. {
-            let error = match state.log.get(ours.seq).await {
-                Ok(None) => return None,
-                Ok(Some(found)) => return Some(self.owned_by(found, sealed, start).await),
-                Err(LogError::Store(error)) => error,
-                Err(damaged) => {
-                    state.unreadable(ours.seq, damaged);
-                    return Some(Slot::Unknown);
-                }
-            };
-            tracing::warn!(namespace = %state.name, seq = %ours.seq, %error, "cannot read a contested slot");
-            if self.overdue(began) {
-                return Some(Slot::Unknown);
-            }
-            self.pause_after(attempt).await;
-        }
-        unreachable!("the loop ends by the deadline")
-    }
-
-    /// What it means that `found` is in the slot.
-    async fn owned_by(&self, found: Logged, sealed: &Sealed, start: Moment) -> Slot {
-        if is_same(&found.entry, &sealed.logged.entry) {
-            // Rule 3 holds for a success that is read back, too.
-            return match self.follower.state.is_stale() {
-                true => Slot::Unknown,
-                false => self.won(sealed, start).await,
-            };
-        }
-        // A rival's, or an older batch of our own whose outcome was unknown: either way it is
-        // committed, this batch is not in the slot, and comes after it.
-        match self.follower.absorb_whole(found).await {
-            Ok(_) => Slot::Lost,
-            // The log is broken: whether our entry was overwritten is not known.
-            Err(Trouble::Broken(_)) => Slot::Unknown,
-            Err(trouble) => Slot::NotWritten(trouble),
-        }
-    }
-
-    /// The store refused the first attempt. A disk that was full at the very end may have kept
-    /// the entry all the same, so look before saying no.
-    async fn refused(&self, sealed: &Sealed, start: Moment, error: StoreError) -> Slot {
-        match self.follower.state.log.get(sealed.logged.entry.seq).await {
-            Ok(Some(found)) if is_same(&found.entry, &sealed.logged.entry) => self.owned_by(found, sealed, start).await,
-            _ => Slot::NotWritten(unavailable(error)),
-        }
-    }
-
-    async fn won(&self, sealed: &Sealed, start: Moment) -> Slot {
-        match self.follower.absorb(sealed.logged.clone()).await {
-            Ok(_) => {
-                self.follower.state.verified(start);
-                Slot::Ours
-            }
-            Err(_) => Slot::Unknown,
-        }
     }
 
     /// Answers the requests that waited in the queue for as long as a write may take at all: their

@@ -11,28 +11,33 @@
 //! - Memory: columns of parts without dead rows are shared with the source. At most
 //!   [`BLOBS_AT_ONCE`] encoded blobs are held at a time, and as many that are being uploaded.
 //!
-//! A branch is a copy that knows its parent until there are segments to share.
+//! A branch is a copy that knows its parent; what of the source is in segments it shares: see [`branch`](super::branch).
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::branch::Base;
 use super::commit::Failure;
 use super::evaluate::{Staged, What, check_may_create, not_found};
 use super::fairness::{FairPlaces, FairSlots};
 use super::handle::Handle;
 use super::settings::check_writable;
-use super::state::Trouble;
+use super::state::{Moment, Trouble};
 use super::{Engine, bodies_used_up, follow};
 use crate::base::clock::wall_ms;
 use crate::base::{Charge, MemoryShare, Priority, Tenant};
+use crate::cache::ReadKind;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::access::{Access, Guard};
+use crate::model::batch::NamedColumn;
 use crate::model::schema::SchemaChange;
 use crate::model::write::Counts;
 use crate::model::write::origin::OriginKind;
 use crate::model::{AttrId, AttrType, Attribute, Column, IdColumn, NamespaceName, OrgId, RowBatch, Schema, Seq};
 use crate::model::{Scalar, SettingsChange};
+use crate::segment::SegmentPart;
 use crate::snapshot::Snapshot;
+use crate::store::paths::NsKey;
 use crate::tail::{self, Part};
 use crate::wal::{BLOB_BYTES_TARGET, Operation, Stager};
 use arrow::array::{Array, AsArray};
@@ -40,6 +45,8 @@ use arrow::datatypes::DataType;
 
 /// Blobs of one copy that are uploaded at a time, while as many are encoded.
 const BLOBS_AT_ONCE: usize = 3;
+/// Rows that are fetched from a segment at once, at most.
+const FETCHED_ROWS_MAX: u64 = 65_536;
 /// Copies that a node works on at a time; further ones wait, and organizations take turns.
 const COPIES_AT_ONCE: usize = 4;
 /// Copies by token that a node has accepted and not finished.
@@ -140,6 +147,8 @@ pub(super) struct CopyRequest {
     create_namespace: Option<bool>,
     pub operations: Vec<Operation>,
     pub staged: Option<Staged>,
+    /// The segments that a branch shares with its source; without them all rows are in `operations`.
+    pub base: Option<Base>,
     rows: u64,
     logical_bytes: u64,
     /// For rows that are not shared with the source.
@@ -171,7 +180,39 @@ impl Engine {
         from: &CopyFrom,
         progress: &Progress,
     ) -> Result<CopyOutcome> {
-        if (org, name) == (&from.org, &from.source) {
+        self.copy_at(org, name, from, None, progress).await
+    }
+
+    /// The newest state of a source; for a branch on a manifest that is known to be in force, because a branch refers to
+    /// segments without reading them, and a hint may name some that are gone.
+    async fn source(&self, from: &CopyFrom) -> Result<Arc<Snapshot>> {
+        if from.kind == OriginKind::Branch {
+            self.with_namespace(&from.org, &from.source, |handle| async move {
+                handle.probe().await?;
+                handle.prove_index().await?;
+                let snapshot = handle.snapshot();
+                self.check(Access::Read, &from.source, &snapshot)?;
+                match snapshot.exists() {
+                    true => Ok(snapshot),
+                    false => Err(not_found(&from.source).into()),
+                }
+            })
+            .await
+        } else {
+            Ok(self.current(&from.org, &from.source, Access::Read).await?.0)
+        }
+    }
+
+    /// * `at_ms` — which state of the source; `None`: the newest
+    pub(super) async fn copy_at(
+        &self,
+        org: &OrgId,
+        name: &NamespaceName,
+        from: &CopyFrom,
+        at_ms: Option<u64>,
+        progress: &Progress,
+    ) -> Result<CopyOutcome> {
+        if at_ms.is_none() && (org, name) == (&from.org, &from.source) {
             return Err(Error::invalid(format!(
                 "{}: the source is the destination itself",
                 from.kind.field()
@@ -183,9 +224,15 @@ impl Engine {
             Some(guard) => self.guarded(guard.clone()),
             None => self.clone(),
         };
-        let source = reader.current(&from.org, &from.source, Access::Read);
+        let since = Moment::now(self.inner.runtime.clock.as_ref());
+        let source = async {
+            match at_ms {
+                Some(at_ms) => reader.past(&from.org, &from.source, at_ms).await,
+                None => reader.source(from).await,
+            }
+        };
         let (source, destination) = tokio::join!(source, self.destination(org, name));
-        let (destination, (source, _)) = (destination?, source?);
+        let (destination, source) = (destination?, source?);
         // Open as long as its rows are in use, so that they stay charged for.
         let _open = self.inner.registry.get(&(from.org.clone(), from.source.clone()));
         if from.kind == OriginKind::Branch && source.settings.is_sharded() {
@@ -197,13 +244,22 @@ impl Engine {
         let mut request = self.prepare_copy(from, &source)?;
         // Looked at before anything is uploaded; decided again under the slot.
         request.onto(&destination, name)?;
-        self.make_room(source.memory_bytes())?;
-        let rows = {
-            let source = source.clone();
-            let cpu = &self.inner.runtime.cpu;
-            cpu.run(Priority::Foreground, move || rows_of(&source)).await
+        if from.kind == OriginKind::Branch && !source.segments.is_empty() {
+            let owner = NsKey::new(from.org.clone(), from.source.clone());
+            let target = NsKey::new(org.clone(), name.clone());
+            let base = self.share((&owner, &source), (&target, &destination), since).await?;
+            request.base = Some(base);
+        }
+        let shares = request.base.is_some();
+        // In the tail of the copy they take about the memory that they take as rows.
+        let copied = if shares { 0 } else { indexed_bytes(&source) };
+        self.make_room(source.memory_bytes().saturating_add(copied))?;
+        let rows = self.rows_of(&source, !shares).await?;
+        (request.rows, request.logical_bytes) = match shares {
+            true => (source.rows() as u64, rows.logical_bytes + indexed_bytes(&source)),
+            false => (rows.rows, rows.logical_bytes),
         };
-        (request.rows, request.logical_bytes) = (rows.rows, rows.logical_bytes);
+        let (copied_rows, copied_bytes) = (request.rows, request.logical_bytes);
         if rows.logical_bytes >= self.inner.options.stage_bytes_min {
             progress.set(Stage::Uploading {
                 done_bytes: 0,
@@ -218,18 +274,25 @@ impl Engine {
             request.staged = Some(staged);
         }
         request.operations = rows.operations;
+        if let Some(base) = &request.base {
+            base.check_age(self.inner.runtime.clock.as_ref(), self.inner.options.grace)?;
+        }
         progress.set(Stage::Committing);
         let committed = self.commit(org, name, What::Copy(Box::new(request))).await?;
         Ok(CopyOutcome {
             seq: committed.seq,
-            rows: rows.rows,
-            logical_bytes: rows.logical_bytes,
+            rows: copied_rows,
+            logical_bytes: copied_bytes,
         })
     }
 
     /// A request without rows yet, its memory charged for.
     fn prepare_copy(&self, from: &CopyFrom, source: &Snapshot) -> Result<CopyRequest> {
-        let gathered: u64 = source.parts.iter().map(tail::live_batch_bytes).sum();
+        let stored = match from.kind {
+            OriginKind::Branch => 0,
+            OriginKind::Copy => indexed_bytes(source),
+        };
+        let gathered = source.parts.iter().map(tail::live_batch_bytes).sum::<u64>() + stored;
         let window = 2 * BLOBS_AT_ONCE as u64 * BLOB_BYTES_TARGET as u64;
         let bytes = gathered + window.min(source.memory_bytes());
         let charge = self.inner.runtime.memory.charge(MemoryShare::Bodies, bytes);
@@ -242,6 +305,7 @@ impl Engine {
             create_namespace: from.create_namespace,
             operations: Vec::new(),
             staged: None,
+            base: None,
             rows: 0,
             logical_bytes: 0,
             _charge: charge.map_err(|e| bodies_used_up().because(e))?,
@@ -349,6 +413,9 @@ impl CopyRequest {
                 "{field}: namespace '{name}' exists already; a branch needs a new name"
             )));
         }
+        if let Some(shared) = &self.base {
+            shared.check_slot(base)?;
+        }
         if base.rows() > 0 {
             return Err(Error::invalid(format!(
                 "{field}: namespace '{name}' has documents already; a copy needs a missing or empty destination"
@@ -365,11 +432,16 @@ impl CopyRequest {
         let settings = SettingsChange {
             read_only: self.read_only.then_some(true),
             num_shards: self.num_shards.filter(|n| Some(*n) != has),
-            parent: (self.kind == OriginKind::Branch).then(|| self.source.clone()),
+            // One that is restored under its own name has none.
+            parent: (self.kind == OriginKind::Branch && self.source != *name).then(|| self.source.clone()),
             // Who may do what is not copied: tokens, groups and limits are a namespace's own.
             ..SettingsChange::default()
         };
-        Ok((replace_schema(&base.schema, &self.schema), settings))
+        match &self.base {
+            // The schema comes with the segments.
+            Some(_) => Ok((SchemaChange::default(), settings)),
+            None => Ok((replace_schema(&base.schema, &self.schema), settings)),
+        }
     }
 }
 
@@ -391,16 +463,61 @@ fn replace_schema(old: &Schema, new: &Schema) -> SchemaChange {
     }
 }
 
-/// The live rows of a snapshot as upserts.
-fn rows_of(source: &Snapshot) -> Rows {
-    let parts = source.parts.iter().filter(|p| !p.live.none());
-    let batches: Vec<RowBatch> = parts
-        .map(|part: &Part| tail::live_batch(part, &source.schema))
-        .collect();
-    Rows {
-        rows: batches.iter().map(|b| b.len() as u64).sum(),
-        logical_bytes: batches.iter().map(logical_bytes).sum(),
-        operations: batches.into_iter().map(Operation::Upsert).collect(),
+/// About how much memory the rows of the segments take, in bytes.
+fn indexed_bytes(source: &Snapshot) -> u64 {
+    let share = |part: &SegmentPart| {
+        let meta = part.segment.meta();
+        let live = part.live.count() as u128;
+        u64::try_from(u128::from(meta.logical_bytes) * live / u128::from(meta.rows.max(1))).unwrap_or(u64::MAX)
+    };
+    source.segments.iter().map(share).sum()
+}
+
+impl Rows {
+    fn of(batches: Vec<RowBatch>) -> Self {
+        Self {
+            rows: batches.iter().map(|b| b.len() as u64).sum(),
+            logical_bytes: batches.iter().map(logical_bytes).sum(),
+            operations: batches.into_iter().map(Operation::Upsert).collect(),
+        }
+    }
+}
+
+impl Engine {
+    /// The live rows of a snapshot as upserts: those of the segments, oldest first, then those of the tail.
+    ///
+    /// * `stored` — whether those of the segments are wanted
+    async fn rows_of(&self, source: &Arc<Snapshot>, stored: bool) -> Result<Rows> {
+        let attributes: Vec<Attribute> = source.schema.attributes().cloned().collect();
+        let mut batches = Vec::new();
+        for part in source.segments.iter().filter(|_| stored) {
+            let meta = part.segment.meta();
+            let row_bytes = meta.logical_bytes / u64::from(meta.rows.max(1));
+            let at_once = (BLOB_BYTES_TARGET as u64 / row_bytes.max(1)).clamp(1, FETCHED_ROWS_MAX) as usize;
+            let rows: Vec<u32> = part.live.iter().filter_map(|row| u32::try_from(row).ok()).collect();
+            for rows in rows.chunks(at_once) {
+                let fetched = part.segment.fetch(rows, &attributes, ReadKind::Scan).await;
+                let mut fetched = fetched.map_err(Trouble::from)?;
+                let columns = source.schema.attributes().filter_map(|attribute| {
+                    Some(NamedColumn {
+                        name: attribute.name.clone(),
+                        ty: attribute.ty,
+                        column: fetched.columns.remove(&attribute.id)?,
+                    })
+                });
+                batches.push(RowBatch {
+                    columns: columns.collect(),
+                    ids: fetched.ids,
+                });
+            }
+        }
+        let source = source.clone();
+        let tail = move || {
+            let parts = source.parts.iter().filter(|p| !p.live.none());
+            batches.extend(parts.map(|part: &Part| tail::live_batch(part, &source.schema)));
+            Rows::of(batches)
+        };
+        Ok(self.inner.runtime.cpu.run(Priority::Foreground, tail).await)
     }
 }
 

@@ -5,40 +5,55 @@
 //! is the newest entry?" for everybody who asks at the same time with one GET that is expected to
 //! find nothing.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use futures::FutureExt;
 use futures::future::join_all;
 use tokio::sync::{mpsc, oneshot};
 
+use super::manifests::{self, Begun, NotApplied};
 use super::state::{Listed, Moment, State, Trouble};
-use crate::base::Priority;
-use crate::model::Seq;
+use crate::model::{Gen, Seq};
 use crate::snapshot::{BrokenChain, Snapshot};
-use crate::wal::Logged;
+use crate::wal::{LogError, Logged};
 
 /// Entries fetched at once when the log has run far ahead.
 const WINDOW_MAX: u64 = 64;
 /// Bytes of entries fetched at once, by the largest entry that was listed.
 const WINDOW_BYTES: u64 = 256 * 1024 * 1024;
 
-/// An entry for the follower to apply, and who wants to know.
-pub(super) struct Absorb {
-    pub logged: Arc<Logged>,
-    pub reply: oneshot::Sender<Result<Arc<Snapshot>, Trouble>>,
+/// What the follower is asked to do, and who wants to know.
+pub(super) struct Task {
+    what: Todo,
+    reply: oneshot::Sender<Result<Arc<Snapshot>, Trouble>>,
+}
+
+enum Todo {
+    /// To apply an entry.
+    Absorb(Arc<Logged>, Option<Promoted>),
+    /// To go over to the state of a newer manifest.
+    TakeOver(Box<Snapshot>),
+}
+
+/// A state that is ready for an entry.
+pub(super) struct Promoted {
+    /// The state that it was made of.
+    pub base: Arc<Snapshot>,
+    pub ready: Snapshot,
 }
 
 /// Applies entries in order. Ends when the inbox closes.
-pub(super) async fn run_follower(state: Arc<State>, mut inbox: mpsc::Receiver<Absorb>) {
-    while let Some(absorb) = inbox.recv().await {
-        let result = apply(&state, absorb.logged).await;
+pub(super) async fn run_follower(state: Arc<State>, mut inbox: mpsc::Receiver<Task>) {
+    while let Some(task) = inbox.recv().await {
+        let result = match task.what {
+            Todo::Absorb(logged, promoted) => apply(&state, logged, promoted).await,
+            Todo::TakeOver(snapshot) => manifests::take_over(&state, *snapshot).await,
+        };
         // Whoever asked may have gone; the state counts, not the answer.
-        let _ = absorb.reply.send(result);
+        let _ = task.reply.send(result);
     }
 }
 
-async fn apply(state: &Arc<State>, logged: Arc<Logged>) -> Result<Arc<Snapshot>, Trouble> {
+async fn apply(state: &Arc<State>, logged: Arc<Logged>, promoted: Option<Promoted>) -> Result<Arc<Snapshot>, Trouble> {
     state.check()?;
     let base = state.snapshot();
     let seq = logged.entry.seq;
@@ -52,17 +67,21 @@ async fn apply(state: &Arc<State>, logged: Arc<Logged>) -> Result<Arc<Snapshot>,
             })),
         };
     }
-    let apply = state.runtime.cpu.run(Priority::Foreground, move || {
-        base.apply(&logged.entry, logged.digest, logged.bytes)
-    });
-    // An entry that cannot be applied must not be read and tried again for ever.
-    match AssertUnwindSafe(apply).catch_unwind().await {
-        Ok(Ok(snapshot)) => Ok(state.publish(snapshot)),
-        Ok(Err(broken)) => Err(state.set_broken(broken)),
-        Err(_) => Err(state.set_broken(BrokenChain {
-            seq,
-            why: "applying it failed",
-        })),
+    let ready = promoted.filter(|p| Arc::ptr_eq(&p.base, &base)).map(|p| p.ready);
+    let applied = match manifests::advance(state, &base, &logged, ready).await {
+        Err(NotApplied::Missing(missing)) => {
+            let base = manifests::move_on(state, missing).await?;
+            if base.seq >= seq {
+                return Ok(base);
+            }
+            manifests::advance(state, &base, &logged, None).await
+        }
+        applied => applied,
+    };
+    match applied {
+        Ok(snapshot) => Ok(state.publish(snapshot, logged)),
+        Err(NotApplied::Missing(missing)) => Err(missing.into()),
+        Err(NotApplied::Trouble(trouble)) => Err(trouble),
     }
 }
 
@@ -70,17 +89,27 @@ async fn apply(state: &Arc<State>, logged: Arc<Logged>) -> Result<Arc<Snapshot>,
 #[derive(Clone)]
 pub(super) struct Follower {
     pub state: Arc<State>,
-    pub inbox: mpsc::Sender<Absorb>,
+    pub inbox: mpsc::Sender<Task>,
 }
 
 impl Follower {
     /// Applies an entry, unless it is applied already, and returns a snapshot that holds it.
-    pub async fn absorb(&self, logged: Arc<Logged>) -> Result<Arc<Snapshot>, Trouble> {
+    ///
+    /// * `promoted` — what the entry needs, if it was read before
+    pub async fn absorb(&self, logged: Arc<Logged>, promoted: Option<Promoted>) -> Result<Arc<Snapshot>, Trouble> {
+        self.ask(Todo::Absorb(logged, promoted)).await
+    }
+
+    /// Goes over to the state of a newer manifest.
+    pub async fn take_over(&self, rebuilt: Snapshot) -> Result<Arc<Snapshot>, Trouble> {
+        self.ask(Todo::TakeOver(Box::new(rebuilt))).await
+    }
+
+    async fn ask(&self, what: Todo) -> Result<Arc<Snapshot>, Trouble> {
         let (reply, answer) = oneshot::channel();
-        let absorb = Absorb { logged, reply };
         // The follower lives as long as anybody who can send to it; it is gone only when the
         // whole node is being dropped, and then nobody waits for this answer either.
-        if self.inbox.send(absorb).await.is_err() {
+        if self.inbox.send(Task { what, reply }).await.is_err() {
             return Err(Trouble::Stale);
         }
         answer.await.unwrap_or(Err(Trouble::Stale))
@@ -93,6 +122,7 @@ impl Follower {
     /// instead of the GET that finds nothing.
     pub async fn catch_up(&self) -> Result<Seq, Trouble> {
         self.state.check()?;
+        self.refresh_stale_index().await?;
         let began = self.state.now();
         let (Listed { newest, at_once }, listed_now) = self.prove().await?;
         let mut window = 1;
@@ -107,6 +137,9 @@ impl Follower {
             let count = known.max(window).min(at_once);
             let wanted: Vec<Seq> = (1..=count).map(|i| Seq(base.0 + i)).collect();
             let fetched = join_all(wanted.iter().map(|seq| self.state.log.get(*seq))).await;
+            if base == Seq::ZERO && is_stray(&fetched) && self.find_beginning().await? {
+                continue;
+            }
             for (logged, seq) in fetched.into_iter().zip(wanted) {
                 match logged.map_err(|e| self.state.unreadable(seq, e))? {
                     Some(logged) => {
@@ -127,49 +160,97 @@ impl Follower {
     pub async fn absorb_whole(&self, mut logged: Logged) -> Result<Arc<Snapshot>, Trouble> {
         let resolved = self.state.log.resolve(&mut logged.entry).await;
         resolved.map_err(|e| self.state.unreadable(logged.entry.seq, e))?;
-        self.absorb(Arc::new(logged)).await
+        self.absorb(Arc::new(logged), None).await
     }
 
-    /// Makes sure by a listing that this node's state is a state of the log: that the log begins
-    /// where it is expected to, without gaps. Returns its newest entry, and whether this very call
-    /// listed it as the end.
+    /// Makes sure that this node's state is a state of the log: that of a manifest that the log continues, or that
+    /// before its first entry. Returns the newest entry, and whether this very call listed it as the end.
     ///
-    /// Costs one LIST the first time, then nothing.
+    /// The first time, costs a LIST and a GET for the hint at the newest manifest; with a manifest then a GET for each
+    /// of its segments and for the first entries after it, all at once. Then nothing.
     pub async fn prove(&self) -> Result<(Listed, bool), Trouble> {
         let mut listed_now = false;
         let list = async || {
-            let start = self.state.now();
-            let entries = self.state.log.list().await.map_err(unavailable)?;
-            let largest = entries.iter().map(|(_, bytes)| *bytes).max().unwrap_or(0);
-            let entries: Vec<Seq> = entries.into_iter().map(|(seq, _)| seq).collect();
-            let newest = self.contiguous(&entries).await?;
+            let begun = self.begin().await?;
             // One with a gap proves less than where the log ends.
-            listed_now = newest == entries.last().copied().unwrap_or(Seq::ZERO);
-            if listed_now && newest == self.state.snapshot().seq {
-                self.state.verified(start);
+            listed_now = begun.is_end;
+            if listed_now && begun.newest == self.state.snapshot().seq {
+                self.state.verified(begun.start);
             }
-            Ok(Listed {
-                newest,
-                at_once: (WINDOW_BYTES / largest.max(1)).clamp(1, WINDOW_MAX),
+            Ok::<_, Trouble>(Listed {
+                newest: begun.newest,
+                at_once: begun.at_once,
             })
         };
         let listed = *self.state.listed.get_or_try_init(list).await?;
         Ok((listed, listed_now))
     }
 
-    /// The newest entry of a listing, up to which it has no gap.
+    /// The newest entry of a listing, up to which it has no gap after `from`. What is older may be there or not.
     ///
     /// A listing without order may miss an entry that was created while it ran, and yet have a
     /// later one. What it misses for another reason is not there.
-    async fn contiguous(&self, entries: &[Seq]) -> Result<Seq, Trouble> {
-        let Err(broken) = check_contiguous(entries) else {
-            return Ok(entries.last().copied().unwrap_or(Seq::ZERO));
+    pub async fn contiguous(&self, listing: &[(Seq, u64)], from: Seq) -> Result<Result<Begun, BrokenChain>, Trouble> {
+        let after = || listing.iter().filter(|(seq, _)| *seq > from);
+        let largest = after().map(|(_, bytes)| *bytes).max().unwrap_or(0);
+        let last = listing.last().map_or(Seq::ZERO, |(seq, _)| *seq);
+        if last < from {
+            // The newest entry is never collected.
+            let why = "a manifest holds it, and the log ends before it";
+            return Ok(Err(BrokenChain { seq: from, why }));
+        }
+        let begun = |newest: Seq| Begun {
+            newest,
+            is_end: newest == last,
+            at_once: (WINDOW_BYTES / largest.max(1)).clamp(1, WINDOW_MAX),
+            start: self.state.now(),
+        };
+        let Err(broken) = check_contiguous(after().map(|(seq, _)| *seq), from) else {
+            return Ok(Ok(begun(last)));
         };
         let found = self.state.log.get(broken.seq).await;
-        match found.map_err(|e| self.state.unreadable(broken.seq, e))? {
-            Some(_) => Ok(Seq(broken.seq.0 - 1)),
-            None => Err(self.state.set_broken(broken)),
+        Ok(match found.map_err(|e| self.state.unreadable(broken.seq, e))? {
+            Some(_) => Ok(begun(Seq(broken.seq.0 - 1))),
+            None => Err(broken),
+        })
+    }
+
+    /// Whether a log that seems to begin with its first entry begins elsewhere; then the state is that of the newest
+    /// manifest. A node that guessed that the log is empty, and wrote, must know before it believes what it wrote.
+    ///
+    /// Costs two GETs when there are several entries and no manifest is known, else nothing.
+    pub async fn begins_elsewhere(&self, newest: Seq) -> Result<bool, Trouble> {
+        let state = &self.state;
+        if newest <= FIRST || state.snapshot().generation > Gen::ZERO {
+            return Ok(false);
         }
+        let first = join_all([FIRST, FIRST.next()].map(|seq| state.log.get(seq))).await;
+        match first.iter().any(Result::is_err) {
+            // Damaged or not, it is read again, and then said.
+            true => Err(Trouble::Unavailable(Arc::new(FirstUnread))),
+            false => Ok(is_stray(&first) && self.find_beginning().await?),
+        }
+    }
+
+    /// Makes sure that the manifest in use is one of the newest: what a hint named may be long gone. Costs a LIST and a
+    /// GET the first time, then a GET after half the grace.
+    pub async fn prove_index(&self) -> Result<(), Trouble> {
+        let state = &self.state;
+        let proven = state.index_proven.load(std::sync::atomic::Ordering::Relaxed);
+        match proven && state.index_age() <= state.options.grace / 2 {
+            true => Ok(()),
+            false => self.look_for_manifest().await,
+        }
+    }
+
+    /// Begins with the newest manifest, because the first entry is not that of the log. False when there is none.
+    async fn find_beginning(&self) -> Result<bool, Trouble> {
+        let Some((manifest, _)) = self.state.manifests.listed().await? else {
+            return Ok(false);
+        };
+        let opened = manifests::open(&self.state, &manifest).await?;
+        self.take_over(opened).await?;
+        Ok(true)
     }
 
     /// An entry that was listed is not there: it was collected, if this node was away for long.
@@ -218,20 +299,36 @@ pub(super) fn unavailable(error: impl std::error::Error + Send + Sync + 'static)
     Trouble::Unavailable(Arc::new(error))
 }
 
-/// Until segments exist, a log begins with its first entry and has no gaps.
-fn check_contiguous(entries: &[Seq]) -> Result<(), BrokenChain> {
-    let expected = (1..).map(Seq);
-    match entries
-        .iter()
-        .zip(expected)
-        .find(|(found, expected)| **found != *expected)
-    {
-        None => Ok(()),
-        Some((_, missing)) => Err(BrokenChain {
-            seq: missing,
-            why: "it is missing although later ones exist",
-        }),
+/// The first entry of a log.
+const FIRST: Seq = Seq(1);
+
+/// The first entries were not read.
+#[derive(Debug, thiserror::Error)]
+#[error("the first entries of the log cannot be read")]
+struct FirstUnread;
+
+/// Whether a first entry was created after the log's own was collected, by a node that guessed that the log was
+/// empty: the second does not continue it.
+fn is_stray(fetched: &[Result<Option<Logged>, LogError>]) -> bool {
+    match fetched {
+        [Ok(Some(first)), Ok(Some(second)), ..] => second.entry.prev_digest != first.digest,
+        _ => false,
     }
+}
+
+/// The entries after `from` have no gaps.
+fn check_contiguous(entries: impl Iterator<Item = Seq>, from: Seq) -> Result<(), BrokenChain> {
+    let mut expected = from.next();
+    for found in entries {
+        if found != expected {
+            return Err(BrokenChain {
+                seq: expected,
+                why: "it is missing although later ones exist",
+            });
+        }
+        expected = expected.next();
+    }
+    Ok(())
 }
 
 /// Somebody who wants to know the end of the log.
@@ -245,6 +342,7 @@ pub(super) async fn run_prober(follower: Follower, mut inbox: mpsc::Receiver<Pro
             waiting.push(next);
         }
         let result = follower.catch_up().await;
+        follower.look_behind();
         for reply in waiting {
             let _ = reply.send(result.clone());
         }

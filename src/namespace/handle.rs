@@ -14,6 +14,7 @@ use super::state::{State, Trouble};
 use crate::base::spawn::Task;
 use crate::base::{Tenant, context};
 use crate::error::{Error, ErrorKind};
+use crate::manifest::Manifest;
 use crate::model::Seq;
 use crate::snapshot::Snapshot;
 
@@ -23,6 +24,7 @@ const COMMIT_QUEUE: usize = 4096;
 /// An open namespace. Its tasks end when the last handle is dropped and what was accepted is done.
 pub(super) struct Handle {
     state: Arc<State>,
+    follower: Follower,
     /// The slots of its queries.
     pub admission: Admission,
     commits: mpsc::Sender<Submission>,
@@ -47,8 +49,12 @@ impl Handle {
         let spawn = |name, task: Task| spawner.spawn(name, Box::pin(context::for_tenant(tenant, task)));
         spawn("follower", Box::pin(run_follower(state.clone(), absorb_inbox)));
         spawn("prober", Box::pin(run_prober(follower.clone(), probe_inbox)));
-        spawn("commit", Box::pin(CommitLoop::new(follower, commit_inbox).run()));
+        spawn(
+            "commit",
+            Box::pin(CommitLoop::new(follower.clone(), commit_inbox).run()),
+        );
         let handle = Self {
+            follower,
             admission: Admission::new(&state.options.limits),
             state,
             commits,
@@ -105,6 +111,27 @@ impl Handle {
         let (reply, _) = oneshot::channel();
         // A full inbox means that probes are under way already.
         let _ = self.probes.try_send(reply);
+    }
+
+    /// Takes over a manifest, if it is newer than the one in use.
+    pub async fn adopt(&self, manifest: &Manifest) -> Result<(), Trouble> {
+        self.follower.adopt(manifest).await
+    }
+
+    /// Takes over the newest manifest. Costs one GET when there is no newer one, and a LIST the first time.
+    pub async fn look_for_manifest(&self) -> Result<(), Trouble> {
+        self.follower.look_for_manifest().await
+    }
+
+    /// See [`Follower::prove_index`].
+    pub async fn prove_index(&self) -> Result<(), Trouble> {
+        self.follower.prove_index().await
+    }
+
+    /// Takes over the newest manifest, because something that the one in use names is gone. False when there is no
+    /// newer one.
+    pub async fn move_on(&self) -> Result<bool, Trouble> {
+        self.follower.move_on().await
     }
 
     /// Queues a change and returns when it is durable.

@@ -18,6 +18,7 @@
 
 mod access;
 mod admission;
+mod branch;
 mod catalog;
 mod commit;
 mod copy;
@@ -27,36 +28,46 @@ mod evaluate;
 mod fairness;
 mod follow;
 mod handle;
+mod kept;
+mod manifests;
 mod operations;
 mod options;
+mod pins;
+mod prefetch;
+mod prepare;
 mod read;
 mod recall;
 mod registry;
 mod rerank;
+mod restore;
 mod settings;
 mod state;
+mod upkeep;
+mod warm;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::base::clock::wall_ms;
-use crate::base::{Charge, MemoryShare, Priority, Runtime};
+use crate::base::{Charge, MemoryShare, Runtime};
+use crate::cache::Cache;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::access::{Access, Guard};
+use crate::manifest::ManifestStore;
+use crate::model::access::Guard;
 use crate::model::embed::EmbeddingUse;
-use crate::model::write::{self, Counts, Write};
+use crate::model::write::{Counts, Write};
 use crate::model::{IdColumn, IdempotencyKey, NamespaceName, OrgId, Schema, Seq};
 use crate::store::Store;
 use crate::store::paths::{self, NsKey};
 use crate::wal::{self, EntryKind, Log};
 
 use commit::{Affected, Committed, Failure};
-use evaluate::{Matched, Staged, What, WriteRequest, repeated_bytes};
+use evaluate::{Matched, Staged, What, WriteRequest};
 use handle::Handle;
 use registry::{Name, Registry};
-use state::{State, Trouble};
+use state::{Seams, State, Trouble};
+use upkeep::Hints;
 
 pub use copy::{CopyFrom, CopyOutcome, Progress};
 pub use create::Creation;
@@ -64,6 +75,7 @@ pub use operations::{Operation, OperationFailure};
 pub use options::EngineOptions;
 pub use read::{Glance, Metadata, QueryOutcome};
 pub use recall::{Recall, RecallOf, RecallRequest, Truth};
+pub use upkeep::{Dirty, IndexHint};
 
 /// How often a request is tried on a namespace that turned out to be stale.
 const STALE_RETRIES: usize = 3;
@@ -87,9 +99,13 @@ pub struct Engine {
 struct Inner {
     runtime: Runtime,
     store: Store,
+    cache: Cache,
+    hints: Hints,
     options: Arc<EngineOptions>,
     registry: Registry,
     copies: copy::CopySlots,
+    warmings: warm::Slots,
+    pins: pins::PinTable,
     writer: u128,
 }
 
@@ -174,13 +190,18 @@ impl Engine {
     /// An engine over a store that passed the conformance probe.
     pub fn new(runtime: Runtime, store: Store, options: EngineOptions) -> Self {
         let writer = runtime.rng.u128();
+        let cache = Cache::new(store.clone(), &runtime, options.cache.clone());
         Self {
             inner: Arc::new(Inner {
+                cache,
+                hints: Hints::default(),
                 runtime,
                 store,
                 options: Arc::new(options),
                 registry: Registry::default(),
                 copies: copy::CopySlots::default(),
+                warmings: warm::Slots::default(),
+                pins: pins::PinTable::default(),
                 writer,
             }),
             guard: None,
@@ -364,116 +385,6 @@ impl Engine {
         .await
     }
 
-    /// Parses a body against the schema that this node knows, and uploads it when it is large.
-    async fn prepare(&self, handle: &Handle, name: &NamespaceName, body: &Body) -> Result<Prepared, Failure> {
-        let inner = &self.inner;
-        let unsure = !handle.is_proven() || handle.is_behind();
-        if unsure && !inner.options.inference.models().is_empty() {
-            // Which texts need vectors is said by the schema, and it is too late to make them when the
-            // write is committed.
-            handle.probe().await?;
-        }
-        let snapshot = handle.snapshot();
-        let parse = |schema: Arc<Schema>| {
-            let (bytes, options, embeddings) = (body.bytes.clone(), inner.options.clone(), self.no_embeddings());
-            inner.runtime.cpu.run(Priority::Foreground, move || {
-                write::prepare_with(&bytes, &schema, &options.limits, &embeddings)
-            })
-        };
-        let write = match parse(snapshot.schema.clone()).await {
-            Ok(write) => write,
-            Err(_) => {
-                // The schema may be another one by now: look before saying no, and before saying why.
-                self.check_newest(handle, Access::Write, name).await?;
-                let newer = handle.snapshot();
-                parse(newer.schema.clone()).await.map_err(Error::from)?
-            }
-        };
-        if let Some(guard) = &self.guard {
-            guard.check_operations(&write)?;
-        }
-        if let Err(error) = self.admit(handle, &write) {
-            if self.guard.is_some() {
-                self.check_newest(handle, Access::Write, name).await?;
-            }
-            return Err(error.into());
-        }
-        let write = match write.wanted.is_empty() {
-            true => write,
-            false => self.embed(body, write).await?,
-        };
-        // What will be refused need not be uploaded.
-        let known = handle.snapshot();
-        let refused = known.settings.read_only || self.check(Access::Write, name, &known).is_err();
-        // What a condition lets pass is not known before the write is committed, nor which patches
-        // apply, whose ids are asked for.
-        let depends = write.reads_rows() || (write.return_affected_ids && write.patches.is_some());
-        let stages = write.logical_bytes >= inner.options.stage_bytes_min;
-        let staged = match stages && !depends && !refused {
-            true => Some(self.stage(handle, &write).await?),
-            false => None,
-        };
-        let matched = match write.by_filter() {
-            true => self.search(handle, &write).await?,
-            false => None,
-        };
-        if write.is_costly() {
-            self.rehearse(handle, &write).await?;
-        }
-        let rows = handle.snapshot().rows();
-        Ok(Prepared {
-            repeated_bytes: repeated_bytes(&write, matched.as_ref(), rows, &inner.options.limits),
-            write,
-            staged,
-            matched,
-        })
-    }
-
-    /// Finds what a write by filter matches, before it queues up: the commit loop then looks at what
-    /// came since only. Costs one GET, shared.
-    async fn search(&self, handle: &Handle, write: &Write) -> Result<Option<Matched>, Failure> {
-        handle.probe().await?;
-        let max = self.limits().query_time_max;
-        let snapshot = handle.snapshot();
-        let search = Matched::on(&snapshot, write, &self.inner.runtime.cpu);
-        let found = tokio::time::timeout(max, search).await;
-        let found = found.map_err(|_| read::too_slow("write", max))?;
-        // What is wrong with a filter is said when the write is committed, on the newest schema.
-        Ok(found.unwrap_or(None))
-    }
-
-    /// Evaluates the conditions of a write whose patterns may take long, and drops what was found: a
-    /// write that takes too long is given up here, where it holds up no other, and not in the commit loop.
-    async fn rehearse(&self, handle: &Handle, write: &Write) -> Result<()> {
-        let max = self.limits().query_time_max;
-        let mut write = write.clone();
-        if write.schema.is_empty() {
-            // These are evaluated already.
-            (write.delete_by_filter, write.patch_by_filter) = (None, None);
-        }
-        let (snapshot, limits) = (handle.snapshot(), self.limits().clone());
-        // What is wrong with it is said when it is committed.
-        let rehearsal = move || drop(evaluate::rehearse(&write, &snapshot, &limits));
-        let rehearsal = self.inner.runtime.cpu.run(Priority::Foreground, rehearsal);
-        tokio::time::timeout(max, rehearsal)
-            .await
-            .map_err(|_| read::too_slow("write", max))
-    }
-
-    /// Uploads the operations of a large write. Costs one PUT per 16 MiB, some in parallel.
-    async fn stage(&self, handle: &Handle, write: &Write) -> Result<Staged, Trouble> {
-        let runtime = &self.inner.runtime;
-        let operations = evaluate::operations(write);
-        let stage = move || wal::stage(&operations);
-        let blobs = runtime.cpu.run(Priority::Foreground, stage).await;
-        let now_ms = wall_ms(runtime.clock.as_ref());
-        let named = blobs.into_iter().map(|b| (runtime.rng.ulid(now_ms), b)).collect();
-        let state = handle.state();
-        let since = state.now();
-        let blobs = state.log.upload(named).await.map_err(follow::unavailable)?;
-        Ok(Staged { blobs, since })
-    }
-
     /// Backpressure: refuses what could not be held.
     fn admit(&self, handle: &Handle, write: &Write) -> Result<()> {
         let limit = self.inner.options.limits.unindexed_bytes_max;
@@ -544,14 +455,18 @@ impl Engine {
         inner.registry.evict_until(|open| open < keep && self.has_room());
         inner.registry.get_or_start(name, || {
             let key = NsKey::new(name.0.clone(), name.1.clone());
-            let log = Log::new(inner.store.clone(), key, inner.runtime.cpu.clone());
-            Handle::start(State::new(
-                name.clone(),
-                log,
-                inner.runtime.clone(),
-                inner.options.clone(),
-                inner.writer,
-            ))
+            let cpu = &inner.runtime.cpu;
+            let seams = Seams {
+                log: Log::new(inner.store.clone(), key.clone(), cpu.clone()),
+                manifests: ManifestStore::new(inner.store.clone(), key, cpu.clone()),
+                cache: inner.cache.clone(),
+                runtime: inner.runtime.clone(),
+                options: inner.options.clone(),
+                writer: inner.writer,
+                hints: inner.hints.clone(),
+                pins: inner.pins.clone(),
+            };
+            Handle::start(State::new(name.clone(), seams))
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::cache::CacheOptions;
 use crate::inference::Inference;
 use crate::model::Limits;
 
@@ -13,6 +14,8 @@ pub struct EngineOptions {
     /// than half of it must look again before it writes or answers (rule 3 of the log). More:
     /// more storage; less: less time for a suspended node to come back.
     pub grace: Duration,
+    /// For how long states of the past are kept, where that is longer than the grace time. The same on all nodes.
+    pub retention: Duration,
     /// Writes with at least so many logical bytes are uploaded as blobs before they queue up, so
     /// that one large request does not hold up the small ones. Less: more requests per write.
     pub stage_bytes_min: u64,
@@ -21,6 +24,14 @@ pub struct EngineOptions {
     /// How old an eventual read's view may grow before it is refreshed in the background. More:
     /// fewer requests; less: fresher.
     pub eventual_refresh: Duration,
+    /// How long a node goes on with a manifest before it looks for a newer one, while the namespace is used and has
+    /// rows that are not in segments. Less: more requests; more: longer tails on nodes that do not index.
+    pub manifest_refresh: Duration,
+    /// How long a namespace with entries that are not in segments goes on being written before it is marked once more
+    /// for whoever indexes. Less: more requests; more: longer until a mark that was lost is there again.
+    pub dirty_mark_refresh: Duration,
+    /// What is kept of segments.
+    pub cache: CacheOptions,
     /// How many namespaces are kept open at most. More: more memory, fewer cold opens.
     pub open_namespaces_max: usize,
     /// URL at which other nodes reach this one; written into log entries. May be empty.
@@ -34,9 +45,13 @@ impl Default for EngineOptions {
         Self {
             limits: Limits::default(),
             grace: Duration::from_secs(24 * 3600),
+            retention: Duration::ZERO,
             stage_bytes_min: 8 * 1024 * 1024,
             write_deadline: Duration::from_secs(30),
             eventual_refresh: Duration::from_secs(1),
+            manifest_refresh: Duration::from_secs(30),
+            cache: CacheOptions::default(),
+            dirty_mark_refresh: Duration::from_secs(10),
             open_namespaces_max: 10_000,
             internal_url: String::new(),
             inference: Inference::default(),

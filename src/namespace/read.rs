@@ -7,15 +7,18 @@ use super::Engine;
 use super::commit::Failure;
 use super::evaluate::not_found;
 use super::handle::Handle;
+use super::manifests;
 use super::rerank::Judgement;
 use crate::base::Priority;
 use crate::base::clock::wall_ms;
+use crate::cache::{ReadCounts, ReadMeter, Temperature};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::access::Access;
 use crate::model::embed::EmbeddingUse;
 use crate::model::query::{Read, Rerank};
 use crate::model::{Consistency, NamespaceName, OrgId, Query, Schema, Seq, Settings};
 use crate::query::{self, QueryResult, View};
+use crate::segment::SegmentError;
 use crate::snapshot::{Incarnation, Snapshot};
 use uuid::Uuid;
 
@@ -39,8 +42,25 @@ pub struct QueryOutcome {
     pub execution: Duration,
     /// Whether the namespace had to be opened for this query.
     pub cold: bool,
+    /// What it read of segments, and where that was.
+    pub reads: ReadCounts,
     /// What models took that made vectors of its texts; `None` when none was asked.
     pub embedding: Option<EmbeddingUse>,
+}
+
+impl QueryOutcome {
+    /// Share of what it read that was at hand, between 0 and 1. Where it read nothing: whether the namespace was open.
+    pub fn cache_hit_ratio(&self) -> f64 {
+        match self.reads.memory_bytes + self.reads.disk_bytes + self.reads.store_bytes {
+            0 if self.cold => 0.0,
+            _ => self.reads.hit_ratio(),
+        }
+    }
+
+    /// The same in a word.
+    pub fn cache_temperature(&self) -> Temperature {
+        Temperature::of(self.cache_hit_ratio())
+    }
 }
 
 /// How long after the newest write a namespace's rows are counted for its metadata.
@@ -81,7 +101,7 @@ impl Engine {
         let handle = self.inner.registry.get(&(org.clone(), name.clone()))?;
         let snapshot = handle.snapshot();
         let id = snapshot.database_id();
-        Some((if id.is_some() { snapshot.unindexed_bytes } else { 0 }, id))
+        Some((if id.is_some() { snapshot.stored_bytes() } else { 0 }, id))
     }
 
     /// The schema in the newest state that this node has seen, for requests that are translated by it. What
@@ -129,6 +149,10 @@ impl Engine {
         self.cap_read(&mut read);
         let judgement = Judgement::of(&read, self)?;
         let consistency = read.consistency;
+        let meter = match read.queries.iter().any(|query| query.bypass_cache) {
+            true => ReadMeter::bypassing(),
+            false => ReadMeter::new(),
+        };
         let queries: Arc<[Query]> = read.queries.into();
         let found = self.with_namespace(org, name, |handle| {
             let queries = queries.clone();
@@ -143,7 +167,9 @@ impl Engine {
                 Ok(QueryOutcome { embedding, ..outcome })
             }
         });
-        let mut outcome = self.fuse(found.await?, read.rerank).await;
+        let found = meter.observe(found).await?;
+        let mut outcome = self.fuse(found, read.rerank).await;
+        outcome.reads = meter.counts();
         if let Some(judgement) = judgement {
             self.rerank(&mut outcome, &judgement).await?;
         }
@@ -235,23 +261,70 @@ impl Engine {
         let _slots = handle.admission.admit(queries).await?;
         let runtime = &self.inner.runtime;
         let start = runtime.clock.boot();
-        let results = self.answer(snapshot, &view, queries).await?;
-        let rows = match view.is_restricted() {
-            true => 0,
-            false => snapshot.rows() as u64,
+        let results = match self.answer(snapshot, &view, queries).await {
+            // What the manifest in use names was collected: a newer manifest does not name it.
+            Err(error) if SegmentError::is_behind(&error) => {
+                return self.execute_on_newer(handle, name, queries, error).await;
+            }
+            results => results?,
         };
         Ok(QueryOutcome {
+            cold,
+            ..self.outcome(snapshot, &view, known, results, start)
+        })
+    }
+
+    fn outcome(
+        &self,
+        snapshot: &Snapshot,
+        view: &View,
+        known: Incarnation,
+        results: Vec<QueryResult>,
+        start: Duration,
+    ) -> QueryOutcome {
+        let (rows, unindexed) = match view.is_restricted() {
+            true => (0, 0),
+            false => (snapshot.rows() as u64, snapshot.unindexed_rows() as u64),
+        };
+        QueryOutcome {
             results,
             seq: snapshot.seq,
             schema: view.schema().clone(),
             hides_id: view.hides_id(),
             last_included_write_ms: known.last_write_ms,
             approx_namespace_rows: rows,
-            exhaustive_search_rows: rows,
-            execution: runtime.clock.boot().saturating_sub(start),
-            cold,
+            exhaustive_search_rows: unindexed,
+            execution: self.inner.runtime.clock.boot().saturating_sub(start),
+            cold: false,
+            reads: ReadCounts::default(),
             embedding: None,
-        })
+        }
+    }
+
+    /// Executes queries once more, on the newest manifest, after an object was gone. What is missing then as well is
+    /// a matter for the operator.
+    async fn execute_on_newer(
+        &self,
+        handle: &Handle,
+        name: &NamespaceName,
+        queries: &Arc<[Query]>,
+        missing: Error,
+    ) -> Result<QueryOutcome> {
+        if !handle.move_on().await? {
+            manifests::alarm(handle.state(), &missing);
+            return Err(missing);
+        }
+        let snapshot = handle.snapshot();
+        let view = self.view(name, &snapshot).await?;
+        let known = snapshot.incarnation.ok_or_else(|| not_found(name))?;
+        let start = self.inner.runtime.clock.boot();
+        let results = self.answer(&snapshot, &view, queries).await;
+        let results = results.inspect_err(|error| {
+            if SegmentError::is_behind(error) {
+                manifests::alarm(handle.state(), error);
+            }
+        })?;
+        Ok(self.outcome(&snapshot, &view, known, results, start))
     }
 
     /// Runs a query that finds all rows, page by page.
@@ -295,10 +368,8 @@ impl Engine {
                 handle.probe().await?;
                 let snapshot = handle.snapshot();
                 let view = self.view(name, &snapshot).await?;
-                let limits = self.limits().clone();
-                let plan = move || query::explain(&snapshot, &view, &queries[0], &limits);
-                let text = self.inner.runtime.cpu.run(Priority::Foreground, plan).await;
-                Ok(text.map_err(Error::from)?)
+                let cpu = &self.inner.runtime.cpu;
+                Ok(query::explain(&snapshot, &view, &queries[0], cpu, self.limits()).await?)
             }
         })
         .await
@@ -323,7 +394,7 @@ impl Engine {
         // yet, as the original does, whose counts come from its indexer.
         let settled = now_ms.saturating_sub(known.last_write_ms) >= COUNTED_AFTER_MS;
         let (rows, bytes) = match settled {
-            true => (snapshot.rows() as u64, snapshot.unindexed_bytes),
+            true => (snapshot.rows() as u64, snapshot.stored_bytes()),
             false => (0, 0),
         };
         Metadata {
@@ -336,40 +407,9 @@ impl Engine {
             last_write_ms: known.last_write_ms,
             approx_rows: rows,
             approx_bytes: bytes,
-            unindexed_rows: snapshot.rows() as u64,
+            unindexed_rows: snapshot.unindexed_rows() as u64,
             unindexed_bytes: snapshot.unindexed_bytes,
         }
-    }
-
-    /// Closes the namespace on this node, so that its next use reads the log again. Requests that are under
-    /// way keep what they have.
-    ///
-    /// Costs one GET, shared, to know that the namespace exists.
-    pub async fn purge(&self, org: &OrgId, name: &NamespaceName) -> Result<()> {
-        self.with_namespace(org, name, |handle| async move {
-            self.check_newest(&handle, Access::Manage, name).await?;
-            match handle.snapshot().exists() {
-                true => {
-                    self.inner.registry.forget(&(org.clone(), name.clone()), &handle);
-                    Ok(())
-                }
-                false => Err(not_found(name).into()),
-            }
-        })
-        .await
-    }
-
-    /// Opens the namespace if it is not open; true when it was open already.
-    pub async fn warm(&self, org: &OrgId, name: &NamespaceName) -> Result<bool> {
-        self.with_namespace(org, name, |handle| async move {
-            let was_open = handle.is_proven();
-            self.check_newest(&handle, Access::Manage, name).await?;
-            match handle.snapshot().exists() {
-                true => Ok(was_open),
-                false => Err(not_found(name).into()),
-            }
-        })
-        .await
     }
 
     /// The newest state of a namespace that exists.

@@ -8,8 +8,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::evaluate::not_found;
+use super::state::Trouble;
 use super::{Engine, Handle};
-use crate::base::{Priority, Rng};
+use crate::base::{Bitset, Priority, Rng};
+use crate::cache::ReadKind;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::access::Access;
 use crate::model::query::{Projection, VectorQuery};
@@ -19,6 +21,9 @@ use crate::model::{Id, Value};
 use crate::query::{Rank, ResultRow, View, value_at};
 use crate::snapshot::Snapshot;
 use crate::tail::Part;
+
+/// How often rows are drawn again because some of those in segments turned out to have no vector.
+const DRAWS_MAX: usize = 8;
 
 /// What to measure.
 #[derive(Clone, Debug, PartialEq)]
@@ -136,13 +141,98 @@ impl Engine {
             }
             RecallOf::Sampled(count) => {
                 let attribute = column(schema)?.clone();
-                let (snapshot, rng, count) = (snapshot.clone(), self.inner.runtime.rng.clone(), *count);
-                let of = attribute.clone();
-                let draw = move || sample(&snapshot.parts, &of, count, &rng);
-                let queries = self.inner.runtime.cpu.run(Priority::Foreground, draw).await?;
+                let queries = self.sample(snapshot, &attribute, *count).await?;
                 Ok((attribute, queries))
             }
         }
+    }
+}
+
+impl Engine {
+    /// Draws `count` different rows that have a vector, or all if there are fewer, and returns their vectors.
+    async fn sample(&self, snapshot: &Arc<Snapshot>, attribute: &Attribute, count: usize) -> Result<Vec<VectorQuery>> {
+        let (rng, cpu) = (&self.inner.runtime.rng, &self.inner.runtime.cpu);
+        let stored: usize = snapshot.segments.iter().map(|part| part.live.count()).sum();
+        if stored == 0 {
+            let (parts, of, rng) = (snapshot.parts.clone(), attribute.clone(), rng.clone());
+            return cpu
+                .run(Priority::Foreground, move || sample(&parts, &of, count, &rng))
+                .await;
+        }
+        // Which rows of segments have a vector is known when they were read, so that some may be drawn for nothing.
+        let total = stored + snapshot.unindexed_rows();
+        let mut drawn = BTreeSet::new();
+        let mut queries = Vec::new();
+        for _ in 0..DRAWS_MAX {
+            if queries.len() >= count || drawn.len() == total {
+                break;
+            }
+            let missing = (count - queries.len()).min(total - drawn.len());
+            let more: BTreeSet<usize> = choose(total, drawn.len() + missing, rng);
+            let more: Vec<usize> = more
+                .into_iter()
+                .filter(|row| drawn.insert(*row))
+                .take(missing)
+                .collect();
+            queries.extend(vectors(snapshot, attribute, &more).await?);
+        }
+        queries.truncate(count);
+        Ok(queries)
+    }
+}
+
+/// The vectors of live rows, numbered through segments and tail; none for rows that have none.
+///
+/// * `chosen` — ascending
+async fn vectors(snapshot: &Snapshot, attribute: &Attribute, chosen: &[usize]) -> Result<Vec<VectorQuery>> {
+    let mut queries = Vec::new();
+    let mut first = 0;
+    let here = |first: usize, live: &Bitset| -> Vec<usize> {
+        let count = live.count();
+        let mut rows = live.iter();
+        let mut next = 0;
+        let chosen = chosen.iter().filter(|at| (first..first + count).contains(at));
+        let row = |at: &usize| {
+            let row = rows.nth(at - first - next);
+            next = at - first + 1;
+            row
+        };
+        chosen.filter_map(row).collect()
+    };
+    for part in snapshot.segments.iter() {
+        let rows = here(first, &part.live);
+        first += part.live.count();
+        let rows: Vec<u32> = rows.into_iter().filter_map(|row| u32::try_from(row).ok()).collect();
+        if rows.is_empty() {
+            continue;
+        }
+        let fetched = part
+            .segment
+            .fetch(&rows, std::slice::from_ref(attribute), ReadKind::Vectors)
+            .await;
+        let fetched = fetched.map_err(Trouble::from)?;
+        if let Some(column) = fetched.columns.get(&attribute.id) {
+            for row in (0..rows.len()).filter(|row| is_present(column, *row)) {
+                queries.push(as_query(column, attribute, row)?);
+            }
+        }
+    }
+    for part in snapshot.parts.iter() {
+        let rows = here(first, &part.live);
+        first += part.live.count();
+        if let Some(column) = part.chunk.columns.get(&attribute.id) {
+            for row in rows.into_iter().filter(|row| is_present(column, *row)) {
+                queries.push(as_query(column, attribute, row)?);
+            }
+        }
+    }
+    Ok(queries)
+}
+
+fn is_present(column: &Column, row: usize) -> bool {
+    match column {
+        Column::Vectors(vectors) => !vectors.is_null(row),
+        Column::Values(array) => !arrow::array::Array::is_null(array, row),
     }
 }
 
@@ -250,11 +340,7 @@ fn sample(parts: &[Part], attribute: &Attribute, count: usize, rng: &Rng) -> Res
         .iter()
         .filter_map(|part| Some((part, part.chunk.columns.get(&attribute.id)?)));
     let with_vector = |part: &Part, column: &Column| -> Vec<usize> {
-        let present = |row: &usize| match column {
-            Column::Vectors(vectors) => !vectors.is_null(*row),
-            Column::Values(array) => !arrow::array::Array::is_null(array, *row),
-        };
-        part.live.iter().filter(present).collect()
+        part.live.iter().filter(|row| is_present(column, *row)).collect()
     };
     let counts: Vec<usize> = columns.clone().map(|(p, c)| with_vector(p, c).len()).collect();
     let total: usize = counts.iter().sum();

@@ -26,6 +26,15 @@ impl Registry {
         self.handles().len()
     }
 
+    /// All of them, by name.
+    pub fn all(&self) -> Vec<(Name, Arc<Handle>)> {
+        let handles = self.handles();
+        handles
+            .iter()
+            .map(|(name, handle)| (name.clone(), handle.clone()))
+            .collect()
+    }
+
     /// The namespace, if it is open.
     pub fn get(&self, name: &Name) -> Option<Arc<Handle>> {
         self.handles().get(name).cloned()

@@ -1,23 +1,34 @@
 //! What a node knows of one open namespace, and how fresh that is.
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::OnceCell;
 
+use super::kept::Kept;
 use super::options::EngineOptions;
+use super::pins::{PinTable, Pins};
+use super::upkeep::{Hints, IndexHint};
+use super::warm::Warming;
 use crate::base::{Charge, Clock, MemoryShare, Runtime};
+use crate::cache::Cache;
 use crate::error::{Error, ErrorKind};
-use crate::model::{NamespaceName, OrgId, Seq};
-use crate::snapshot::{BrokenChain, Snapshot};
-use crate::wal::{Log, LogError};
+use crate::manifest::{ManifestError, ManifestStore};
+use crate::model::{Gen, NamespaceName, OrgId, Seq};
+use crate::segment::SegmentError;
+use crate::snapshot::{BrokenChain, OpenError, Snapshot};
+use crate::store::StoreError;
+use crate::wal::{Log, LogError, Logged};
 
 /// Everything that the tasks of one open namespace share.
 pub(super) struct State {
     pub org: OrgId,
     pub name: NamespaceName,
     pub log: Log,
+    pub manifests: ManifestStore,
+    pub cache: Cache,
     pub runtime: Runtime,
     pub options: Arc<EngineOptions>,
     /// Random per process start; tells this node's entries from others'.
@@ -28,6 +39,21 @@ pub(super) struct State {
     pub listed: OnceCell<Listed>,
     /// Protects the moment of the last proof; held to read or replace it.
     verified: Mutex<Moment>,
+    /// Protects the moment at which the manifest in use was proved to be the newest; held to read or replace it.
+    indexed: Mutex<Moment>,
+    /// Whether it ever was: a namespace begins with a hint, which may be old.
+    pub index_proven: AtomicBool,
+    /// The newest generation that an entry of the log has named.
+    hinted: AtomicU64,
+    /// The newest manifest that this node went over to after it had opened the namespace; 0 before.
+    published: AtomicU64,
+    /// Whether somebody looks for a newer manifest in the background.
+    pub looking: AtomicBool,
+    /// Protects the entries of the tail; held to add, find or drop some.
+    kept: Mutex<Kept>,
+    hints: Hints,
+    pub warming: Arc<Warming>,
+    pins: Pins,
     /// Protects the memory charge of the tail; held to change it.
     memory: Mutex<Charge>,
     broken: OnceLock<BrokenChain>,
@@ -39,6 +65,19 @@ pub(super) struct Listed {
     pub newest: Seq,
     /// How many entries of this log may be held in memory while they wait to be applied.
     pub at_once: u64,
+}
+
+/// Through what a namespace meets the rest of the node.
+pub(super) struct Seams {
+    pub log: Log,
+    pub manifests: ManifestStore,
+    pub cache: Cache,
+    pub runtime: Runtime,
+    pub options: Arc<EngineOptions>,
+    /// Random per process start.
+    pub writer: u128,
+    pub hints: Hints,
+    pub pins: PinTable,
 }
 
 /// A point in time on both clocks.
@@ -70,6 +109,10 @@ pub(super) enum Trouble {
     Unavailable(Arc<dyn std::error::Error + Send + Sync>),
     /// The log contradicts itself: nothing may be written or answered.
     Broken(BrokenChain),
+    /// Something of the index cannot be read, or is not what it should be: an operator has to look.
+    Damaged(Arc<dyn std::error::Error + Send + Sync>),
+    /// Something of the index was not read; clients are told so.
+    Failed(Arc<Error>),
     /// This node's knowledge is too old to go on from: open the namespace again.
     Stale,
 }
@@ -102,10 +145,49 @@ impl From<Trouble> for Error {
                  reads until an operator has looked",
             )
             .because(broken),
+            Trouble::Failed(error) => Error {
+                kind: error.kind,
+                message: error.message.clone(),
+                code: error.code,
+                retry_after: error.retry_after,
+                source: Some(Box::new(Shared(error))),
+            },
+            Trouble::Damaged(source) => Error::new(
+                ErrorKind::Internal,
+                "stored data of this namespace cannot be read; an operator has to look",
+            )
+            .because(Shared(source)),
             Trouble::Stale => Error::new(
                 ErrorKind::Unavailable,
                 "this node was suspended for too long; try again",
             ),
+        }
+    }
+}
+
+impl From<SegmentError> for Trouble {
+    fn from(error: SegmentError) -> Self {
+        match &error {
+            SegmentError::Store(StoreError::Unavailable { .. }) => Trouble::Unavailable(Arc::new(error)),
+            _ => Trouble::Damaged(Arc::new(error)),
+        }
+    }
+}
+
+impl From<ManifestError> for Trouble {
+    fn from(error: ManifestError) -> Self {
+        match &error {
+            ManifestError::Store(_) => Trouble::Unavailable(Arc::new(error)),
+            _ => Trouble::Damaged(Arc::new(error)),
+        }
+    }
+}
+
+impl From<OpenError> for Trouble {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Manifest(error) => error.into(),
+            OpenError::Segment(error) => error.into(),
         }
     }
 }
@@ -117,25 +199,41 @@ struct Shared(Arc<dyn std::error::Error + Send + Sync>);
 
 impl State {
     /// What is known before the log is looked at: nothing.
-    pub fn new(
-        (org, name): (OrgId, NamespaceName),
-        log: Log,
-        runtime: Runtime,
-        options: Arc<EngineOptions>,
-        writer: u128,
-    ) -> Self {
+    pub fn new((org, name): (OrgId, NamespaceName), seams: Seams) -> Self {
+        let Seams {
+            log,
+            manifests,
+            cache,
+            runtime,
+            options,
+            writer,
+            hints,
+            pins,
+        } = seams;
+        let pins = Pins::new(cache.clone(), pins);
         let memory = runtime.memory.charge_always(MemoryShare::Tails, 0);
         let now = Moment::now(runtime.clock.as_ref());
         Self {
             org,
             name,
             log,
+            manifests,
+            cache,
             runtime,
             options,
             writer,
             snapshot: ArcSwap::from_pointee(Snapshot::empty()),
             listed: OnceCell::new(),
             verified: Mutex::new(now),
+            indexed: Mutex::new(now),
+            index_proven: AtomicBool::new(false),
+            hinted: AtomicU64::new(0),
+            published: AtomicU64::new(0),
+            looking: AtomicBool::new(false),
+            kept: Mutex::default(),
+            hints,
+            warming: Arc::default(),
+            pins,
             memory: Mutex::new(memory),
             broken: OnceLock::new(),
         }
@@ -156,12 +254,81 @@ impl State {
         self.snapshot.load_full()
     }
 
-    /// Makes a newer state visible. Only the follower calls it.
-    pub fn publish(&self, snapshot: Snapshot) -> Arc<Snapshot> {
-        lock(&self.memory).set_always(snapshot.memory_bytes());
+    /// Makes the state after an entry visible. Only the follower calls it.
+    pub fn publish(&self, snapshot: Snapshot, logged: Arc<Logged>) -> Arc<Snapshot> {
+        self.hinted.fetch_max(logged.entry.manifest_gen_hint, Ordering::Relaxed);
+        let (became_dirty, kept) = {
+            let mut kept = lock(&self.kept);
+            (kept.push(logged), kept.bytes())
+        };
+        let snapshot = self.show(snapshot, kept);
+        if became_dirty {
+            self.hints.send(IndexHint {
+                org: self.org.clone(),
+                name: self.name.clone(),
+            });
+        }
+        snapshot
+    }
+
+    /// Makes the same state visible with more of it in segments, or a newer one. Only the follower calls it.
+    pub fn supersede(&self, snapshot: Snapshot) -> Arc<Snapshot> {
+        if self.is_proven() {
+            self.published.fetch_max(snapshot.generation.0, Ordering::Relaxed);
+        }
+        let kept = {
+            let mut kept = lock(&self.kept);
+            kept.supersede(&snapshot);
+            kept.bytes()
+        };
+        self.show(snapshot, kept)
+    }
+
+    fn show(&self, snapshot: Snapshot, kept_bytes: u64) -> Arc<Snapshot> {
+        lock(&self.memory).set_always(snapshot.memory_bytes() + kept_bytes);
+        self.pins.follow(&snapshot);
         let snapshot = Arc::new(snapshot);
         self.snapshot.store(snapshot.clone());
         snapshot
+    }
+
+    /// The newest manifest that this node went over to after it had opened the namespace; 0 before.
+    pub fn published(&self) -> Gen {
+        Gen(self.published.load(Ordering::Relaxed))
+    }
+
+    /// An entry that was applied and is kept.
+    pub fn kept(&self, seq: Seq) -> Option<Arc<Logged>> {
+        lock(&self.kept).get(seq)
+    }
+
+    /// The clock of the first entry that is not in segments, in milliseconds since the epoch; `None` when all are.
+    pub fn dirty_since_ms(&self) -> Option<u64> {
+        lock(&self.kept).dirty_since_ms()
+    }
+
+    /// Whether the log names a newer manifest than the one in use.
+    pub fn is_index_behind(&self) -> bool {
+        Gen(self.hinted.load(Ordering::Relaxed)) > self.snapshot().generation
+    }
+
+    /// Notes that the manifest in use was proved to be the newest by a request that started at `start`.
+    pub fn indexed(&self, start: Moment) {
+        self.index_proven.store(true, Ordering::Relaxed);
+        let mut indexed = lock(&self.indexed);
+        if start.boot > indexed.boot {
+            *indexed = start;
+        }
+    }
+
+    /// How long ago the manifest in use was proved to be the newest.
+    pub fn index_age(&self) -> Duration {
+        lock(&self.indexed).age(self.runtime.clock.as_ref())
+    }
+
+    /// Whether objects that the manifest in use names may have been collected since.
+    pub fn is_index_stale(&self) -> bool {
+        self.snapshot().generation > Gen::ZERO && self.index_age() > self.options.grace / 2
     }
 
     /// Gives back what the tail is charged for.

@@ -9,21 +9,26 @@ use std::sync::Arc;
 
 use futures::future::{join_all, try_join_all};
 
-use super::aggregate;
+use super::aggregate::{self, Tally};
+use super::budget::Budget;
 use super::compute::Computer;
 use super::filter::evaluate_rows;
+use super::load::{Loaded, load};
 use super::order::RowOrder;
 use super::per;
 use super::plan::{Action, OrderKey, OrderTarget, Plan};
 use super::project::result_row;
+use super::reader::Reader;
+use super::rows::{self, Rows};
 use super::score::Weighed;
 use super::top::Top;
-use super::{QueryResult, Rank, ResultRow, View};
+use super::{QueryResult, Rank, ResultRow, View, stream};
 use crate::base::{Bitset, CpuPool, Priority};
 use crate::error::{Error, Result};
 use crate::index::text::{self, Bm25};
 use crate::index::vector::{self, Cutoff, TopK};
-use crate::model::{AttrId, Direction, Limits, Query, RankBy};
+use crate::model::{AttrId, Direction, Limits, Query, RankBy, Schema};
+use crate::segment::SegmentPart;
 use crate::snapshot::Snapshot;
 use crate::tail::Part;
 
@@ -60,21 +65,37 @@ const PROJECTED_ROWS: usize = 512;
 const INLINE_BYTES_MAX: u64 = 256 * 1024;
 
 /// What the jobs of one query share.
+#[derive(Clone)]
 pub(super) struct Work {
     pub plan: Arc<Plan>,
+    /// Those of the tail, then one for each segment, with what the plan looks at.
     pub parts: Arc<Vec<Part>>,
+    /// How many are of the tail. In the others those rows alone are live that pass the filter.
+    pub tail: usize,
+    /// In the order of their parts.
+    pub segments: Arc<Vec<SegmentPart>>,
+    /// For each segment the rows that its part has copies of; `None`: it has all rows.
+    pub picked: Arc<Vec<Option<Vec<u32>>>>,
+    /// What indexes know of segments in whose parts no row is live.
+    pub tallies: Arc<Vec<Tally>>,
+    /// Of the snapshot.
+    pub schema: Arc<Schema>,
+    pub budget: Arc<Budget>,
     /// How many rows are to be found, the first of the plan's order.
     pub k: usize,
 }
 
 /// Answers queries on one snapshot, in order.
 ///
-/// All of them are checked before the first is run. Costs no requests; everything but the
-/// hand-over runs on `cpu`, unless it is too little work for a hand-over.
+/// All of them are checked before the first is run. Costs the requests for what is not in the cache of the
+/// segments: none without segments, else one round each for filters, for what orders rows, and for the rows of the
+/// answer. Everything but the hand-over runs on `cpu`, unless it is too little work for a hand-over.
 ///
 /// # Errors
 ///
-/// A query that does not fit the schema or the limits.
+/// A query that does not fit the schema or the limits; segments that cannot be read
+/// ([`SegmentError::is_behind`](crate::segment::SegmentError::is_behind) tells whether a newer snapshot may help), or
+/// that are too much for one query.
 ///
 /// * `view` — of the snapshot's schema
 pub async fn execute(
@@ -97,10 +118,27 @@ pub async fn execute(
             .collect::<std::result::Result<Vec<_>, _>>()
     };
     let plans = cpu.run(Priority::Foreground, plan_all).await.map_err(Error::from)?;
+    let budget = Arc::new(Budget::default());
     let run = |plan: Plan| {
-        let (parts, k) = (snapshot.parts.clone(), plan.wanted);
-        let plan = Arc::new(plan);
-        run(Arc::new(Work { plan, parts, k }), cpu)
+        let budget = budget.clone();
+        async move {
+            if plan.wanted == 0 && !matches!(plan.action, Action::Aggregate(_)) {
+                return Ok(QueryResult::default());
+            }
+            let Loaded { parts, picked, tallies } = load(snapshot, &plan, cpu, &budget).await?;
+            let work = Work {
+                parts,
+                picked,
+                tallies,
+                tail: snapshot.parts.len(),
+                segments: snapshot.segments.clone(),
+                schema: snapshot.schema.clone(),
+                budget,
+                k: plan.wanted,
+                plan: Arc::new(plan),
+            };
+            run(Arc::new(work), cpu).await
+        }
     };
     try_join_all(plans.into_iter().map(run)).await
 }
@@ -116,7 +154,14 @@ fn is_small(snapshot: &Snapshot, view: &View, queries: &[Query]) -> bool {
         && query.aggregation.is_none()
         && query.compute.is_empty()
         && !matches!(query.rank_by, Some(RankBy::Score(_)))
-        && snapshot.memory_bytes() <= INLINE_BYTES_MAX
+        && bytes(snapshot) <= INLINE_BYTES_MAX
+}
+
+/// About how much memory all rows take, or would take.
+fn bytes(snapshot: &Snapshot) -> u64 {
+    let segments = snapshot.segments.iter().map(|s| s.segment.meta().logical_bytes);
+    let tail = snapshot.parts.iter().map(|p| p.chunk.memory_bytes() as u64);
+    segments.chain(tail).sum()
 }
 
 async fn run(work: Arc<Work>, cpu: &CpuPool) -> Result<QueryResult> {
@@ -124,26 +169,30 @@ async fn run(work: Arc<Work>, cpu: &CpuPool) -> Result<QueryResult> {
         return aggregate::run(&work, asked, cpu).await;
     }
     let found = match &work.plan.per {
-        _ if work.k == 0 => Vec::new(),
-        None => find(&work, cpu).await,
-        Some(_) => per::find(&work, cpu).await,
+        None => find(&work, cpu).await?,
+        Some(_) => per::find(&work, cpu).await?,
     };
     let found = found.get(work.plan.offset..).unwrap_or_default();
+    if found.is_empty() {
+        return Ok(QueryResult::default());
+    }
+    let Rows { parts, found } = rows::fetch(&work, found, cpu).await?;
     let weigh = {
-        let work = work.clone();
-        move || Arc::new(Computer::weigh(&work.plan.compute, &work.parts))
+        let (work, parts) = (work.clone(), parts.clone());
+        move || Arc::new(Computer::weigh(&work.plan.compute, &work.parts, &parts))
     };
     let computer = match work.plan.compute.is_empty() {
         true => weigh(),
         false => cpu.run(Priority::Foreground, weigh).await,
     };
     let jobs = found.chunks(PROJECTED_ROWS).map(|found| {
-        let (work, found, computer) = (work.clone(), found.to_vec(), computer.clone());
+        let (work, parts, found) = (work.clone(), parts.clone(), found.to_vec());
+        let computer = computer.clone();
         move || -> Result<Vec<ResultRow>> {
             let mut scratch = None;
             let row = |f: &Found| {
-                let mut row = result_row(&work.parts, f.at, f.rank, &work.plan.projection)?;
-                row.computed = computer.row(&work.plan.compute, &work.parts, f.at, &mut scratch)?;
+                let mut row = result_row(&parts, f.at, f.rank, &work.plan.projection)?;
+                row.computed = computer.row(&work.plan.compute, &parts, f.at, &mut scratch)?;
                 Ok(row)
             };
             found.iter().map(row).collect()
@@ -158,16 +207,16 @@ async fn run(work: Arc<Work>, cpu: &CpuPool) -> Result<QueryResult> {
 }
 
 /// The first `k` rows of the plan's order.
-pub(super) async fn find(work: &Arc<Work>, cpu: &CpuPool) -> Vec<Found> {
-    match &work.plan.action {
-        Action::ExactNearest { .. } => nearest(work, cpu).await,
+pub(super) async fn find(work: &Arc<Work>, cpu: &CpuPool) -> Result<Vec<Found>> {
+    Ok(match &work.plan.action {
+        Action::ExactNearest { .. } => nearest(work, cpu).await?,
         Action::TextTopK { .. } => text_top_k(work, cpu).await,
         Action::ScoreTopK { .. } => score_top_k(work, cpu).await,
         Action::OrderedScan { keys } => ordered(work, keys.clone().into(), cpu).await,
         Action::Lookup { direction } => ordered(work, by_id(*direction), cpu).await,
         // Answered without rows.
         Action::Aggregate(_) => Vec::new(),
-    }
+    })
 }
 
 /// The keys of an order by id; ascending needs none, being what breaks ties.
@@ -189,7 +238,8 @@ fn deal(parts: &[Part], parallelism: usize, divisible: bool) -> Vec<Vec<Piece>> 
     let jobs = (total / JOB_ROWS_MIN).clamp(1, parallelism * JOBS_PER_THREAD);
     let per_job = total.div_ceil(jobs).next_multiple_of(64).max(64);
     let (mut dealt, mut job, mut room) = (Vec::new(), Vec::new(), per_job);
-    for (part, rows) in parts.iter().map(|p| p.chunk.len()).enumerate() {
+    let counted = |p: &Part| if p.live.none() { 0 } else { p.chunk.len() };
+    for (part, rows) in parts.iter().map(counted).enumerate() {
         let mut start = 0;
         while start < rows {
             let take = match divisible {
@@ -216,12 +266,31 @@ fn deal(parts: &[Part], parallelism: usize, divisible: bool) -> Vec<Vec<Piece>> 
 }
 
 impl Work {
+    /// Reads the segment of a part.
+    pub fn reader<'a>(&'a self, part: usize, cpu: &'a CpuPool) -> Reader<'a> {
+        Reader {
+            segment: &self.segments[part - self.tail].segment,
+            schema: &self.schema,
+            cpu,
+            budget: &self.budget,
+        }
+    }
+
+    /// The number that a row has in its segment.
+    pub fn segment_row(&self, at: RowRef) -> u32 {
+        match &self.picked[at.part as usize - self.tail] {
+            Some(rows) => rows[at.row as usize],
+            None => at.row,
+        }
+    }
+
     /// The live rows of a piece that pass the filter; bit 0 is the piece's first row.
     pub fn eligible(&self, piece: &Piece) -> Bitset {
         let part = &self.parts[piece.part];
         let live = &part.live.words()[piece.rows.start / 64..piece.rows.end.div_ceil(64)];
         let mut eligible = Bitset::from_words(live.to_vec(), piece.rows.len());
         if let Some(filter) = &self.plan.filter
+            && piece.part < self.tail
             && !eligible.none()
         {
             eligible.and(&evaluate_rows(filter, &part.chunk, piece.rows.clone()));
@@ -259,15 +328,18 @@ impl Work {
     }
 }
 
-async fn nearest(work: &Arc<Work>, cpu: &CpuPool) -> Vec<Found> {
+async fn nearest(work: &Arc<Work>, cpu: &CpuPool) -> Result<Vec<Found>> {
     // Shared, so that no job keeps rows that are farther than k rows of another.
-    let cutoff = Cutoff::none();
-    let hits = work
-        .scatter(cpu, true, move |work, pieces| nearest_in(work, pieces, &cutoff))
-        .await;
+    let cutoff = Arc::new(Cutoff::none());
+    let scan = {
+        let cutoff = cutoff.clone();
+        move |work: &Work, pieces: &[Piece]| nearest_in(work, pieces, &cutoff)
+    };
+    let mut hits = work.scatter(cpu, true, scan).await;
+    hits.extend(stream::nearest(work, &cutoff, cpu).await?);
     let merge = {
         let work = work.clone();
-        move || vector::merge(hits, |part| &work.parts[part as usize].chunk.ids, work.k)
+        move || vector::merge(hits, |part| work.parts[part as usize].chunk.ids(), work.k)
     };
     let hits = cpu.run(Priority::Foreground, merge).await;
     let found = |h: vector::Hit| Found {
@@ -277,13 +349,16 @@ async fn nearest(work: &Arc<Work>, cpu: &CpuPool) -> Vec<Found> {
         },
         rank: Some(Rank::Distance(h.distance)),
     };
-    hits.into_iter().map(found).collect()
+    Ok(hits.into_iter().map(found).collect())
 }
 
+/// The nearest of rows in memory.
 fn nearest_in(work: &Work, pieces: &[Piece], cutoff: &Cutoff) -> Vec<vector::Hit> {
     let Action::ExactNearest { vectors } = &work.plan.action else {
         unreachable!("called for this action only");
     };
+    let in_memory = |piece: &Piece| work.parts[piece.part].chunk.has_column(vectors.attribute());
+    let pieces: Vec<&Piece> = pieces.iter().filter(|piece| in_memory(piece)).collect();
     let eligible: Vec<Bitset> = pieces.iter().map(|piece| work.eligible_in_part(piece)).collect();
     let mut best = TopK::new(work.k);
     for (piece, eligible) in pieces.iter().zip(&eligible) {
@@ -324,7 +399,7 @@ async fn score_top_k(work: &Arc<Work>, cpu: &CpuPool) -> Vec<Found> {
             let Action::ScoreTopK { score } = &work.plan.action else {
                 unreachable!("called for this action only");
             };
-            score.weigh(&work.parts)
+            score.weigh(&work.parts, &work.parts)
         }
     };
     let weighed = cpu.run(Priority::Foreground, weigh).await;
@@ -373,7 +448,7 @@ fn text_in(work: &Work, pieces: &[Piece], attribute: AttrId, scorer: &Bm25) -> V
     let mut numbers = Vec::new();
     let mut eligible = Vec::new();
     for piece in pieces {
-        if work.parts[piece.part].chunk.text.contains_key(&attribute) {
+        if work.parts[piece.part].chunk.text_index(attribute).is_some() {
             numbers.push(piece.part);
             eligible.push(work.eligible(piece));
         }
@@ -383,7 +458,7 @@ fn text_in(work: &Work, pieces: &[Piece], attribute: AttrId, scorer: &Bm25) -> V
         .zip(&eligible)
         .filter_map(|(n, rows)| {
             let chunk = &work.parts[*n].chunk;
-            chunk.text.get(&attribute).map(|index| (&**index, rows, &chunk.ids))
+            chunk.text_index(attribute).map(|index| (&**index, rows, chunk.ids()))
         })
         .collect();
     let hits = text::search(&searched, scorer, work.k);

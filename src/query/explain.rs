@@ -1,28 +1,50 @@
 //! What a query would do, in words.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use super::View;
+use super::budget::Budget;
+use super::filter::{Prepared, Stored};
+use super::matching::prepare;
 use super::plan::{Action, Plan};
+use super::reader::Reader;
+use crate::base::{Bitset, CpuPool, Priority};
+use crate::error::Result;
 use crate::model::query::{Midpoint, Score, TextQuery};
-use crate::model::{Direction, Filter, Invalid, Limits, Query, RankBy};
+use crate::model::{Direction, Filter, Limits, Query, RankBy};
 use crate::snapshot::Snapshot;
+use crate::tail;
 
 /// As much of an operand or a text as helps to recognise it.
 const QUOTED_CHARS_MAX: usize = 64;
 /// Longer descriptions of one expression or filter are cut off: they are for people.
 const LINES_MAX: usize = 200;
+/// Segments that are described.
+const SEGMENTS_MAX: usize = 8;
 
 /// Describes how a query is answered on a snapshot: a text of several lines for people, not for
-/// programs. Nothing is executed.
+/// programs. Nothing is executed but filters that the indexes of a segment answer for little.
+///
+/// Costs the requests for these indexes that are not in the cache.
 ///
 /// # Errors
 ///
-/// Those of the query itself.
+/// Those of the query itself; segments that cannot be read.
 ///
 /// * `view` — of the snapshot's schema
-pub fn explain(snapshot: &Snapshot, view: &View, query: &Query, limits: &Limits) -> Result<String, Invalid> {
-    let plan = view.plan(query, limits)?;
+pub async fn explain(
+    snapshot: &Snapshot,
+    view: &Arc<View>,
+    query: &Query,
+    cpu: &CpuPool,
+    limits: &Limits,
+) -> Result<String> {
+    let plan = {
+        let (view, query, limits) = (view.clone(), query.clone(), limits.clone());
+        move || view.plan(&query, &limits)
+    };
+    let plan = cpu.run(Priority::Foreground, plan).await?;
     let mut text = Text::default();
     action(&mut text, query, &plan);
     match &query.filter {
@@ -35,7 +57,10 @@ pub fn explain(snapshot: &Snapshot, view: &View, query: &Query, limits: &Limits)
     match view.is_restricted() {
         // What it holds, and how many rows it leaves out, is not the caller's to know.
         true => text.line(0, "key: only rows and attributes that it may see"),
-        false => rows(&mut text, snapshot),
+        false => {
+            rows(&mut text, snapshot);
+            segments(&mut text, snapshot, &plan, cpu).await?;
+        }
     }
     let what = if query.aggregation.is_some() { "groups" } else { "rows" };
     let mut bounds = format!("limit: {} {what}", query.limit);
@@ -52,8 +77,37 @@ pub fn explain(snapshot: &Snapshot, view: &View, query: &Query, limits: &Limits)
 
 fn rows(text: &mut Text, snapshot: &Snapshot) {
     let rows: usize = snapshot.parts.iter().map(|p| p.chunk.len()).sum();
-    let (parts, live) = (snapshot.parts.len(), snapshot.rows());
+    let (parts, live) = (snapshot.parts.len(), tail::live_rows(&snapshot.parts));
     text.line(0, format!("rows scanned: {rows} in {parts} parts, {live} of them live"));
+}
+
+/// What is done in each segment.
+async fn segments(text: &mut Text, snapshot: &Snapshot, plan: &Plan, cpu: &CpuPool) -> Result<()> {
+    let prepared = match &plan.filter {
+        Some(filter) => prepare(filter, snapshot, cpu).await,
+        None => Prepared::default(),
+    };
+    let budget = Budget::default();
+    for (number, part) in snapshot.segments.iter().enumerate() {
+        if number == SEGMENTS_MAX {
+            text.line(0, format!("and {} segments more", snapshot.segments.len() - number));
+            break;
+        }
+        let reader = Reader {
+            segment: &part.segment,
+            schema: &snapshot.schema,
+            cpu,
+            budget: &budget,
+        };
+        let (rows, live) = (part.segment.rows(), part.live.count());
+        text.line(0, format!("segment {}: {rows} rows, {live} of them live", number + 1));
+        let (lines, passing) = Stored(reader).describe(&prepared, Bitset::clone(&part.live)).await?;
+        lines.iter().for_each(|(depth, line)| text.line(depth + 1, line));
+        if let Some(passing) = passing {
+            text.line(1, format!("rows that pass the filter: {passing}"));
+        }
+    }
+    Ok(())
 }
 
 /// Lines of a description.

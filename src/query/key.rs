@@ -14,6 +14,8 @@ use std::borrow::Cow;
 use uuid::Uuid;
 
 use super::values::{ListView, ScalarView, Values, list_view, scalar_view};
+use crate::index::attribute::{Key, has_words};
+pub(super) use crate::index::attribute::{float_word, int_word, value_of_word};
 use crate::model::{AttrId, AttrType, IdKind, Invalid, Scalar, Schema, Value};
 use crate::tail::Chunk;
 
@@ -73,10 +75,15 @@ impl Source {
         })
     }
 
+    /// `None` is `id`.
+    pub fn attribute(self) -> Option<AttrId> {
+        self.attribute
+    }
+
     pub fn column(self, chunk: &Chunk) -> SourceColumn<'_> {
         match self.attribute {
             None => SourceColumn::Scalars(ScalarView {
-                values: Values::of_ids(&chunk.ids),
+                values: Values::of_ids(chunk.ids()),
                 nulls: None,
             }),
             Some(id) if self.is_array => list_view(chunk, id).map_or(SourceColumn::Null, SourceColumn::Lists),
@@ -86,7 +93,7 @@ impl Source {
 
     /// Whether values have a word.
     pub fn has_words(self) -> bool {
-        !matches!(self.scalar, Scalar::String | Scalar::Bytes | Scalar::Uuid)
+        has_words(self.scalar)
     }
 
     /// The type, as schemas name it.
@@ -121,22 +128,6 @@ impl SourceColumn<'_> {
     }
 }
 
-const SIGN: u64 = 1 << 63;
-
-/// The word of an int or a datetime.
-pub(super) fn int_word(x: i64) -> u64 {
-    x as u64 ^ SIGN
-}
-
-/// The word of a float, which is not NaN.
-pub(super) fn float_word(x: f64) -> u64 {
-    let bits = (x + 0.0).to_bits();
-    match bits & SIGN {
-        0 => bits | SIGN,
-        _ => !bits,
-    }
-}
-
 /// The word of one value; `None` for strings, uuids and bytes.
 pub(super) fn word(values: Values<'_>, i: usize) -> Option<u64> {
     match values {
@@ -145,21 +136,6 @@ pub(super) fn word(values: Values<'_>, i: usize) -> Option<u64> {
         Values::F64(v) => Some(float_word(v[i])),
         Values::Bool(v) => Some(v.value(i).into()),
         Values::String(_) | Values::Binary(_) | Values::Uuid(_) => None,
-    }
-}
-
-/// The value whose word this is.
-pub(super) fn value_of_word(scalar: Scalar, word: u64) -> Value {
-    match scalar {
-        Scalar::Int => Value::Int((word ^ SIGN) as i64),
-        Scalar::Datetime => Value::Datetime((word ^ SIGN) as i64),
-        Scalar::UInt => Value::UInt(word),
-        Scalar::Float => Value::Float(f64::from_bits(match word & SIGN {
-            0 => !word,
-            _ => word & !SIGN,
-        })),
-        Scalar::Bool => Value::Bool(word != 0),
-        Scalar::String | Scalar::Uuid | Scalar::Bytes => unreachable!("values of {} have no words", scalar.name()),
     }
 }
 
@@ -186,6 +162,15 @@ pub(super) fn push_value(out: &mut Vec<u8>, values: Values<'_>, i: usize) {
     match word(values, i) {
         Some(word) => out.extend_from_slice(&word.to_be_bytes()),
         None => push_escaped(out, values.bytes(i).expect("what has no word has bytes")),
+    }
+}
+
+/// Appends one value that is given as the key of an index.
+pub(super) fn push_key(out: &mut Vec<u8>, key: &Key) {
+    out.push(1);
+    match key {
+        Key::Word(word) => out.extend_from_slice(&word.to_be_bytes()),
+        Key::Bytes(bytes) => push_escaped(out, bytes),
     }
 }
 

@@ -5,28 +5,42 @@
 //! merges; `aggregate` counts instead of finding; `per` leaves out rows that agree with too many others;
 //! `project` makes rows of values, and `compute` adds what was asked about each of them, passages that
 //! `highlight` finds among it; `fuse` makes one answer of several.
-//! Everything works on a snapshot in memory, as far as the caller may see it (`view`): no requests.
+//! Everything works on a snapshot, as far as the caller may see it (`view`).
+//!
+//! Of a snapshot's segments only what a plan looks at is read: `needs` says what that is, `load` makes parts of it
+//! like those of the tail, on which the plan is executed as on those; `stream` reads vectors in blocks, and `rows`
+//! fetches the rows of the answer. `matching` finds the rows of a filter for those who write.
 //!
 //! # What stays true
 //!
-//! - Answers are exact, and do not depend on how rows are spread over parts, jobs and threads; the
+//! - What was not loaded of a segment is never taken for null: asking for it is a failed assertion.
+//! - What a request loads is bounded (`budget`).
+//! - Answers are exact, and do not depend on how rows are spread over tail, segments, jobs and threads; the
 //!   statistics of scores alone still count deleted rows until a merge.
 //! - Every order is total: ties are broken by id, ascending.
 
 mod aggregate;
+mod budget;
 mod compute;
 mod exec;
 mod explain;
 pub mod filter;
+mod first;
 mod fuse;
 pub mod highlight;
 mod key;
+mod load;
+mod matching;
 pub mod nearest;
+mod needs;
 mod order;
 mod per;
 pub mod plan;
 mod project;
+mod reader;
+mod rows;
 pub mod score;
+mod stream;
 mod top;
 mod values;
 mod view;
@@ -37,6 +51,7 @@ mod tests;
 pub use exec::execute;
 pub use explain::explain;
 pub use fuse::fuse;
+pub use matching::{Matching, matching};
 pub use project::value_at;
 pub use view::View;
 

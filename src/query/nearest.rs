@@ -122,6 +122,11 @@ fn too_many_vectors(limits: &Limits) -> Invalid {
 }
 
 impl BoundVectors {
+    /// The attribute that is searched.
+    pub fn attribute(&self) -> AttrId {
+        self.attribute
+    }
+
     /// The metric that is used.
     pub fn metric(&self) -> Metric {
         self.metric
@@ -138,7 +143,7 @@ impl BoundVectors {
     /// The distance of one row; `None` when it has no vector.
     pub fn distance(&self, chunk: &Chunk, row: u32) -> Option<f32> {
         let row = row as usize;
-        match (&self.query, chunk.columns.get(&self.attribute)?) {
+        match (&self.query, chunk.column(self.attribute)?) {
             (Prepared::One(query), Column::Vectors(column)) if !column.is_null(row) => {
                 Some(query.distance(column, row))
             }
@@ -160,11 +165,11 @@ impl BoundVectors {
         cutoff: &Cutoff,
         best: &mut TopK<'a>,
     ) {
-        let ids = &chunk.ids;
+        let ids = chunk.ids();
         match &self.query {
             Prepared::One(query) => {
                 // Without a column, no row has a vector.
-                if let Some(Column::Vectors(column)) = chunk.columns.get(&self.attribute) {
+                if let Some(Column::Vectors(column)) = chunk.column(self.attribute) {
                     let part = Part {
                         number,
                         column,
@@ -190,7 +195,7 @@ impl BoundVectors {
 }
 
 fn late_values(chunk: &Chunk, attribute: AttrId) -> Option<&LargeBinaryArray> {
-    match chunk.columns.get(&attribute)? {
+    match chunk.column(attribute)? {
         Column::Values(array) => Some(array.as_binary::<i64>()),
         Column::Vectors(_) => None,
     }

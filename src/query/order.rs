@@ -34,7 +34,7 @@ impl<'a> RowOrder<'a> {
                 .iter()
                 .flat_map(|part| keys.iter().map(move |key| column(part, key)))
                 .collect(),
-            ids: parts.iter().map(|p| &p.chunk.ids).collect(),
+            ids: parts.iter().map(|p| p.chunk.ids()).collect(),
         }
     }
 

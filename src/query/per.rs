@@ -10,6 +10,7 @@ use hashbrown::HashMap;
 use super::exec::{self, Found, Work};
 use super::key::{Source, SourceColumn};
 use crate::base::{CpuPool, Priority};
+use crate::error::Result;
 use crate::model::query::LimitPer;
 use crate::model::{Invalid, Limits, Schema};
 
@@ -17,6 +18,13 @@ use crate::model::{Invalid, Limits, Schema};
 pub struct BoundPer {
     attributes: Vec<Source>,
     limit: usize,
+}
+
+impl BoundPer {
+    /// Where the values come from.
+    pub(super) fn sources(&self) -> impl Iterator<Item = Source> {
+        self.attributes.iter().copied()
+    }
 }
 
 /// Rows of the order that are looked at first, unless more are needed.
@@ -55,23 +63,19 @@ pub(super) fn bind(per: &LimitPer, schema: &Schema, limits: &Limits) -> Result<B
 }
 
 /// The first `k` rows of the plan's order that its [`BoundPer`] keeps.
-pub(super) async fn find(work: &Arc<Work>, cpu: &CpuPool) -> Vec<Found> {
+pub(super) async fn find(work: &Arc<Work>, cpu: &CpuPool) -> Result<Vec<Found>> {
     let rows: usize = work.parts.iter().map(|p| p.chunk.len()).sum();
     let mut k = work.k.max(FIRST_ROWS);
     loop {
-        let longer = Arc::new(Work {
-            plan: work.plan.clone(),
-            parts: work.parts.clone(),
-            k,
-        });
-        let found = exec::find(&longer, cpu).await;
+        let longer = Arc::new(Work { k, ..Work::clone(work) });
+        let found = exec::find(&longer, cpu).await?;
         let is_all = found.len() < k || k >= rows;
         let wanted = work.k;
         let kept = cpu
             .run(Priority::Foreground, move || keep(&longer, &found, wanted))
             .await;
         if is_all || kept.len() == wanted {
-            return kept;
+            return Ok(kept);
         }
         k = k.saturating_mul(GROWTH);
     }

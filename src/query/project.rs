@@ -28,7 +28,7 @@ pub(super) fn result_row(
     let row = row.row as usize;
     let mut attributes = Vec::with_capacity(projection.len());
     for attribute in projection {
-        let Some(column) = chunk.columns.get(&attribute.id) else {
+        let Some(column) = chunk.column(attribute.id) else {
             continue;
         };
         let value = value_at(column, attribute.ty, row).map_err(|damage| {
@@ -43,7 +43,7 @@ pub(super) fn result_row(
         }
     }
     Ok(ResultRow {
-        id: chunk.ids.get(row),
+        id: chunk.ids().get(row),
         rank,
         attributes,
         computed: Vec::new(),

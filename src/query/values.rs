@@ -99,7 +99,7 @@ pub(super) fn list_view(chunk: &Chunk, attribute: AttrId) -> Option<ListView<'_>
 }
 
 fn array_of(chunk: &Chunk, attribute: AttrId) -> Option<&ArrayRef> {
-    match chunk.columns.get(&attribute)? {
+    match chunk.column(attribute)? {
         Column::Values(array) => Some(array),
         Column::Vectors(_) => panic!("attribute {attribute:?} is not a vector, its column is"),
     }

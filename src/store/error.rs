@@ -25,6 +25,10 @@ pub enum StoreError {
     /// The object is there, but is not what was asked for, such as shorter than the range.
     #[error("object {key} cannot be used: {reason}")]
     Corrupt { key: String, reason: String },
+    /// There is no such object, though something names it. Only readers of objects that must be there say so;
+    /// elsewhere absence is an answer.
+    #[error("object {key} does not exist")]
+    Missing { key: String },
 }
 
 /// Why a create was not confirmed.
@@ -56,6 +60,36 @@ impl StoreError {
                 key,
                 source: source.into(),
             },
+        }
+    }
+
+    /// The same error once more, for everyone who waited for one request. Its source becomes text.
+    pub fn replicate(&self) -> Self {
+        let again = |source: &Source| -> Source {
+            let mut text = source.to_string();
+            let mut next = source.source();
+            while let Some(error) = next {
+                text = format!("{text}: {error}");
+                next = error.source();
+            }
+            text.into()
+        };
+        match self {
+            Self::Unavailable { op, key, source } => Self::Unavailable {
+                op,
+                key: key.clone(),
+                source: again(source),
+            },
+            Self::Denied { op, key, source } => Self::Denied {
+                op,
+                key: key.clone(),
+                source: again(source),
+            },
+            Self::Corrupt { key, reason } => Self::Corrupt {
+                key: key.clone(),
+                reason: reason.clone(),
+            },
+            Self::Missing { key } => Self::Missing { key: key.clone() },
         }
     }
 

@@ -38,6 +38,8 @@ pub use paths::NsKey;
 pub use probe::{OpenError, Opened, open};
 use retry::Retry;
 
+/// Objects that are deleted by one request, where the store can.
+const DELETED_AT_ONCE: usize = 1000;
 /// Upload speed that a PUT may always count on, in bytes per second.
 const PUT_BYTES_PER_SECOND: f64 = 10_000_000.0;
 
@@ -216,6 +218,31 @@ impl Store {
             .retry
             .run(("delete", key), self.inner.request_timeout, attempt)
             .await
+    }
+
+    /// Deletes objects in this order, a thousand at a time; they need not exist. One DELETE per object and attempt,
+    /// where the store can, one request per thousand.
+    ///
+    /// # Errors
+    ///
+    /// Some are deleted, those of a batch in any order; all batches before it are.
+    pub async fn delete_all(&self, keys: &[Path]) -> Result<(), StoreError> {
+        for batch in keys.chunks(DELETED_AT_ONCE) {
+            let attempt = async || {
+                let keys: Vec<_> = batch.iter().cloned().map(Ok).collect();
+                let mut deleted = self.inner.backend.delete_stream(futures::stream::iter(keys).boxed());
+                while let Some(result) = deleted.next().await {
+                    match result {
+                        Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
+                        Err(error) => return Err(StoreError::of("delete", &batch[0], error)),
+                    }
+                }
+                Ok(())
+            };
+            let limit = self.inner.request_timeout * 4;
+            self.inner.retry.run(("delete", &batch[0]), limit, attempt).await?;
+        }
+        Ok(())
     }
 
     fn put_limit(&self, body: &PutPayload) -> Duration {

@@ -6,6 +6,9 @@
 //! ns/<h2>/<org>/<ns>/wal/<R(seq)>       log entries: the commit point of writes
 //! ns/<h2>/<org>/<ns>/blob/<ulid>        large payloads that one entry names
 //! ns/<h2>/<org>/<ns>/ops/<ulid>/<part>  state of a copy by token: start, beat-<n>, done
+//! q/<org>/<ns>                          dirty marker: there are log entries to be indexed
+//! g/<org>/<ns>                          marker: there is, or will be, garbage
+//! ns/<h2>/<org>/<ns>/man/…, head, …     what upkeep writes: see [`upkeep`]
 //! probe/<run>/…                         the conformance probe's, removed by it
 //! _control/…                            organizations, keys, tokens: see [`control`]
 //! ```
@@ -17,11 +20,17 @@
 //!   `..` are no longer special; and 128 capitals give 163 bytes, below every file system's limit.
 
 pub mod control;
+pub mod upkeep;
 
 use object_store::path::Path;
 use ulid::Ulid;
 
 use crate::model::{NamespaceName, OrgId, Seq};
+pub use upkeep::{
+    NsObject, collection_marker, collection_markers, collection_plan, collection_plan_prefix, deletions, dirty_marker,
+    dirty_markers, head, lease, lease_prefix, manifest, manifest_prefix, namespace_prefix, parse_collection_marker,
+    parse_dirty_marker, parse_manifest, parse_object, pin, pin_prefix, segment,
+};
 
 /// One namespace of one organization.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -114,7 +123,7 @@ pub fn blob(ns: &NsKey, id: Ulid) -> Path {
 }
 
 /// One object of the state of an operation, in the order in which they come to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum OperationPart {
     Start,
     /// The n-th sign that it is worked on.
@@ -184,6 +193,12 @@ pub fn marker_genesis(key: &Path) -> Option<Seq> {
 /// The exact name of the namespace a marker stands for; `None` for a foreign object.
 pub fn marker_namespace(key: &Path) -> Option<NamespaceName> {
     decode_name(key.as_ref().rsplit('/').nth(1)?)
+}
+
+/// The ULID that is written so; `None` for any other text.
+fn parse_lower(text: &str) -> Option<Ulid> {
+    let id = Ulid::from_string(text).ok()?;
+    (lower(id) == text).then_some(id)
 }
 
 fn lower(id: Ulid) -> String {

@@ -33,7 +33,7 @@ pub fn apply(parts: &[Part], schema: &Schema, requests: &[RequestEffects]) -> Ap
     }
     let mut after = pending.hide_replaced();
     if schema_changed {
-        for part in after.iter_mut().filter(|p| !p.chunk.matches(&schema)) {
+        for part in after.iter_mut().filter(|p| !p.live.none() && !p.chunk.matches(&schema)) {
             part.chunk = Arc::new(Chunk::clone(&part.chunk).with_text_of(&schema));
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 
+use super::partial::Loaded;
 use crate::index::text::TextIndex;
 use crate::model::batch::hash_id;
 use crate::model::{AttrId, Column, Id, IdColumn, Schema};
@@ -20,6 +21,8 @@ pub struct Chunk {
     pub text: BTreeMap<AttrId, Arc<TextIndex>>,
     by_id: Arc<HashTable<u32>>,
     memory_bytes: usize,
+    /// What a chunk of a segment's rows has; `None` for one that has everything.
+    pub(super) partial: Option<Arc<Loaded>>,
 }
 
 impl Chunk {
@@ -65,21 +68,23 @@ impl Chunk {
             text: BTreeMap::new(),
             by_id: Arc::new(by_id),
             memory_bytes: 0,
+            partial: None,
         }
     }
 
     /// How many rows, dead ones included.
     pub fn len(&self) -> usize {
-        self.ids.len()
+        self.partial.as_ref().map_or(self.ids.len(), |loaded| loaded.rows)
     }
 
     /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
-        self.ids.is_empty()
+        self.len() == 0
     }
 
-    /// The row with that id, dead or alive.
+    /// The row with that id, dead or alive. Panics on a chunk of a segment's rows, which has no index by id.
     pub fn find(&self, id: &Id) -> Option<u32> {
+        assert!(self.partial.is_none(), "rows of segments are found by their segment");
         self.by_id
             .find(hash_id(id), |row| self.ids.is(*row as usize, id))
             .copied()
@@ -117,6 +122,24 @@ impl Chunk {
             columns.insert(attribute.id, column);
         }
         Self { columns, text, ..self }.measured()
+    }
+
+    /// Some of what rows of a segment have. Costs nothing: there is no index by id.
+    pub(super) fn of_segment(
+        ids: IdColumn,
+        columns: BTreeMap<AttrId, Column>,
+        text: BTreeMap<AttrId, Arc<TextIndex>>,
+        loaded: Loaded,
+    ) -> Self {
+        Self {
+            ids,
+            columns,
+            text,
+            by_id: Arc::default(),
+            memory_bytes: 0,
+            partial: Some(Arc::new(loaded)),
+        }
+        .measured()
     }
 
     /// With `memory_bytes` set, once, because it is asked for with every entry.

@@ -26,11 +26,15 @@ mod chunk;
 mod export;
 mod gather;
 mod merge;
+mod partial;
+mod promoted;
 
 pub use apply::{Applied, apply};
 pub use chunk::Chunk;
 pub use export::{live_batch, live_batch_bytes};
 pub use gather::{gather, take_ids};
+pub use partial::Contents;
+pub use promoted::{promoted, with_part};
 
 use std::sync::Arc;
 

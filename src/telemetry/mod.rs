@@ -16,10 +16,30 @@ pub const STORE_REQUESTS: &str = "shoal_store_requests_total";
 pub const STORE_BYTES: &str = "shoal_store_bytes_total";
 /// Log slots lost to another writer.
 pub const COMMIT_CONFLICTS: &str = "shoal_commit_conflicts_total";
+/// Flushes: tails that became segments.
+pub const FLUSHES: &str = "shoal_flushes_total";
+/// Merges of segments.
+pub const MERGES: &str = "shoal_merges_total";
+/// Bytes of the segments that merges have read.
+pub const MERGED_BYTES: &str = "shoal_merged_bytes_total";
+/// Jobs of upkeep that failed, by `job`: flush, merge, look. They are tried again.
+pub const UPKEEP_FAILURES: &str = "shoal_upkeep_failures_total";
 /// Requests to models, by `model` and `outcome`.
 pub const MODEL_REQUESTS: &str = "shoal_model_requests_total";
-/// Memory in use, by `share`: request bodies and tails.
+/// Memory in use, by `share`: request bodies, tails and caches.
 pub const MEMORY_BYTES: &str = "shoal_memory_used_bytes";
+/// Bytes read of immutable objects, by the `tier` that had them: memory, disk, store.
+pub const CACHE_READ_BYTES: &str = "shoal_cache_read_bytes_total";
+/// Second GETs sent because the first took long.
+pub const CACHE_HEDGES: &str = "shoal_cache_hedged_requests_total";
+/// Bytes that the disk cache holds.
+pub const CACHE_DISK_BYTES: &str = "shoal_cache_disk_bytes";
+/// Bytes removed from the disk cache to make room.
+pub const CACHE_EVICTED_BYTES: &str = "shoal_cache_evicted_bytes_total";
+/// Bytes that were not written to the disk cache, by `reason`: queue, space, error.
+pub const CACHE_REFUSED_BYTES: &str = "shoal_cache_refused_bytes_total";
+/// What went wrong with the disk cache, by `kind`: checksum, read, write. Answers stay right.
+pub const CACHE_DISK_ERRORS: &str = "shoal_cache_disk_errors_total";
 /// HTTP requests answered, by `route` (its template), `method` and `status`.
 pub const HTTP_REQUESTS: &str = "shoal_http_requests_total";
 /// Seconds from the request's headers to the answer's, by `route` and `method`.
@@ -32,6 +52,12 @@ pub const RATE_LIMITED: &str = "shoal_requests_rate_limited_total";
 pub const FLUSH_FAILURES: &str = "shoal_flush_failures_total";
 /// Denied calls that were not written to an audit log because there were too many.
 pub const AUDIT_DROPPED: &str = "shoal_audit_events_dropped_total";
+/// Objects that garbage collection has deleted.
+pub const GC_OBJECTS: &str = "shoal_gc_objects_deleted_total";
+/// Bytes of these.
+pub const GC_BYTES: &str = "shoal_gc_bytes_deleted_total";
+/// Looks at a namespace that garbage collection gave up.
+pub const GC_FAILURES: &str = "shoal_gc_failures_total";
 
 /// Buckets of latency histograms, in seconds: from a cache hit to a client's time-out.
 const SECONDS_BUCKETS: [f64; 14] = [
@@ -76,6 +102,10 @@ pub fn start_metrics() -> Result<PrometheusHandle, BuildError> {
         .set_buckets_for_metric(Matcher::Full(HTTP_SECONDS.to_owned()), &SECONDS_BUCKETS)?
         .install_recorder()?;
     metrics::describe_counter!(COMMIT_CONFLICTS, "Log slots lost to another writer");
+    metrics::describe_counter!(FLUSHES, "Tails that became segments");
+    metrics::describe_counter!(MERGES, "Merges of segments");
+    metrics::describe_counter!(MERGED_BYTES, "Bytes of the segments that merges have read");
+    metrics::describe_counter!(UPKEEP_FAILURES, "Jobs of upkeep that failed and are tried again");
     metrics::describe_counter!(MODEL_REQUESTS, "Requests to embedding and rerank models");
     metrics::describe_counter!(DENIED, "Requests refused to whom they came from");
     metrics::describe_counter!(RATE_LIMITED, "Requests refused for their rate");
@@ -84,6 +114,15 @@ pub fn start_metrics() -> Result<PrometheusHandle, BuildError> {
         "Flushes of usage or audit lines that did not reach the store"
     );
     metrics::describe_counter!(AUDIT_DROPPED, "Denied calls that were not written to an audit log");
+    metrics::describe_counter!(CACHE_READ_BYTES, "Bytes read of immutable objects, by tier");
+    metrics::describe_counter!(CACHE_HEDGES, "Second GETs sent because the first took long");
+    metrics::describe_gauge!(CACHE_DISK_BYTES, "Bytes that the disk cache holds");
+    metrics::describe_counter!(CACHE_EVICTED_BYTES, "Bytes removed from the disk cache to make room");
+    metrics::describe_counter!(CACHE_REFUSED_BYTES, "Bytes that were not written to the disk cache");
+    metrics::describe_counter!(CACHE_DISK_ERRORS, "Failures of the disk cache, all of them survived");
+    metrics::describe_counter!(GC_OBJECTS, "Objects that garbage collection has deleted");
+    metrics::describe_counter!(GC_BYTES, "Bytes that garbage collection has deleted");
+    metrics::describe_counter!(GC_FAILURES, "Looks of garbage collection that were given up");
     metrics::describe_counter!(HTTP_REQUESTS, "HTTP requests answered");
     metrics::describe_histogram!(HTTP_SECONDS, "Seconds from a request's headers to its answer's");
     Ok(handle)

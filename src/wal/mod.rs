@@ -16,7 +16,7 @@
 //! # Who touches it
 //!
 //! `namespace` appends, one task per namespace, following the commit protocol that
-//! `tests/model.rs` checks. Anyone reads. Nobody deletes yet; the newest entry will never be.
+//! `tests/model.rs` checks. Anyone reads. Only garbage collection deletes, and never the newest entry.
 //!
 //! # Cost
 //!
@@ -29,15 +29,16 @@ pub mod format;
 mod log;
 mod stage;
 
+use bytes::Bytes;
 use ulid::Ulid;
 use uuid::Uuid;
 
+pub use crate::model::write::Reply;
 pub use format::{DecodeError, decode, encode};
 pub use log::{Append, Log, LogError, Logged};
 pub use stage::{BLOB_BYTES_TARGET, StagedBlob, Stager, operation_bytes, stage};
 
 use crate::model::schema::SchemaChange;
-use crate::model::write::Counts;
 use crate::model::{IdColumn, RowBatch, Seq, SettingsChange};
 
 /// xxh3-128 over a whole entry but its trailer; 0 before the first entry.
@@ -75,6 +76,24 @@ impl Entry {
     }
 }
 
+impl Entry {
+    /// The encoded manifest of the state that a branch begins with, if this is the entry that creates one.
+    pub fn branch(&self) -> Option<&Bytes> {
+        match &self.kind {
+            EntryKind::Data(requests) => requests.iter().find_map(|r| r.branch.as_ref()),
+            EntryKind::DeleteNamespace => None,
+        }
+    }
+
+    /// The staged blobs that it names.
+    pub fn blobs(&self) -> Vec<Ulid> {
+        match &self.kind {
+            EntryKind::Data(requests) => requests.iter().flat_map(|r| &r.staged).map(|b| b.key).collect(),
+            EntryKind::DeleteNamespace => Vec::new(),
+        }
+    }
+}
+
 /// What an entry does to the namespace.
 #[derive(Clone, Debug)]
 pub enum EntryKind {
@@ -100,22 +119,18 @@ pub struct RequestEffects {
     pub staged: Vec<BlobRef>,
     /// Applied together with the rest.
     pub settings: SettingsChange,
+    /// Only where the request creates the namespace as a branch, alone in its entry: an encoded manifest, whose schema
+    /// and segments are those of the namespace before `operations`.
+    pub branch: Option<Bytes>,
 }
 
 impl RequestEffects {
     /// Whether it changes settings and nothing else.
     pub fn is_settings_only(&self) -> bool {
-        let writes = !self.schema.is_empty() || !self.operations.is_empty() || !self.staged.is_empty();
+        let writes =
+            !self.schema.is_empty() || !self.operations.is_empty() || !self.staged.is_empty() || self.branch.is_some();
         !self.settings.is_empty() && !writes
     }
-}
-
-/// What a request with an idempotency key was answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reply {
-    /// Tells whether it is the same request: a digest of its body.
-    pub body: u128,
-    pub counts: Counts,
 }
 
 /// Effects, never predicates.

@@ -14,6 +14,8 @@ use super::history::{History, Outcome, ReadOp, Row, Rows, Saw, What, WriteOp};
 pub struct Replay {
     /// The rows after each entry; `None` where no namespace exists. Index 0 is before the first.
     pub states: Vec<Option<Rows>>,
+    /// The digest of each entry, that of the first at 1.
+    pub digests: Vec<Digest>,
     /// Where each write was found, by its `op`.
     found: BTreeMap<i64, Vec<(u64, Found)>>,
     deletions: BTreeSet<u64>,
@@ -32,6 +34,7 @@ pub async fn replay(log: &Log) -> Replay {
     let entries = log.list().await.expect("the store is healed");
     let mut replay = Replay {
         states: vec![None],
+        digests: vec![Digest::default()],
         found: BTreeMap::new(),
         deletions: BTreeSet::new(),
     };
@@ -45,6 +48,7 @@ pub async fn replay(log: &Log) -> Replay {
             .expect("it was listed");
         assert_eq!(logged.entry.prev_digest, digest, "the chain breaks at {seq}");
         digest = logged.digest;
+        replay.digests.push(digest);
         replay.apply(&logged);
     }
     replay

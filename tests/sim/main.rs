@@ -11,6 +11,8 @@
 //! - no refused write is in the log;
 //! - what a read returned is the replayed state at its number;
 //! - numbers respect real time: a write or strong read sees everything confirmed before it began.
+//!
+//! Where nodes index as well, every manifest is held against the log too, and what is dirty becomes clean.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -20,8 +22,11 @@ mod check;
 mod conditional;
 mod crash;
 mod crash_points;
+mod failures;
 mod history;
+mod once;
 mod scripted;
+mod upkeep;
 mod world;
 
 use world::{Plan, run};
@@ -38,18 +43,20 @@ fn campaign(name: &str, default_seeds: u64, plan: impl Fn(u64) -> Plan) {
     };
     let mut confirmed = 0;
     let mut unknown = 0;
+    let mut manifests = 0;
     for seed in &seeds {
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(*seed, plan(*seed))));
         match outcome {
             Ok(summary) => {
                 confirmed += summary.confirmed_writes;
                 unknown += summary.unknown_writes;
+                manifests += summary.manifests;
             }
             Err(_) => panic!("{name}: seed {seed} failed; replay it with SHOAL_SIM_SEED={seed}"),
         }
     }
     eprintln!(
-        "{name}: {} seeds, {confirmed} writes confirmed, {unknown} unknown",
+        "{name}: {} seeds, {confirmed} writes confirmed, {unknown} unknown, {manifests} manifests",
         seeds.len()
     );
     assert!(confirmed > seeds.len() as u64, "the simulation gets work done");
@@ -91,6 +98,27 @@ fn many_writers_on_one_namespace_stay_linearizable() {
         crashes: false,
         nodes: 5,
         clients: 10,
+        ..Plan::default()
+    });
+}
+
+#[test]
+fn rival_indexers_change_nothing() {
+    campaign("indexers", 60, |seed| Plan {
+        indexers: true,
+        staged: seed % 3 == 0,
+        ..Plan::default()
+    });
+}
+
+#[test]
+fn segments_and_tail_are_the_log_when_indexers_crash_and_the_store_fails() {
+    campaign("indexers with faults", 120, |seed| Plan {
+        indexers: true,
+        faults: true,
+        crashes: seed % 2 == 0,
+        staged: seed % 5 == 0,
+        operations: 20,
         ..Plan::default()
     });
 }

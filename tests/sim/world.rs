@@ -12,6 +12,7 @@ use object_store::memory::InMemory;
 use shoal::base::{Clock, CpuPool, Ledger, MemoryShare, Rng, Runtime, TokioClock};
 use shoal::config::StoreConfig;
 use shoal::error::ErrorKind;
+use shoal::maintenance::{self, Indexer, UpkeepOptions};
 use shoal::model::query::{Projection, Read};
 use shoal::model::{Consistency, Direction, Id, NamespaceName, OrgId, Query, RankBy, Value};
 use shoal::namespace::{Body, Engine, EngineOptions, QueryOutcome};
@@ -22,6 +23,7 @@ use shoal::wal::Log;
 use super::check::{MARKERS, replay};
 use super::crash::{Life, MortalSpawner};
 use super::history::{History, Outcome, ReadOp, Row, Rows, Saw, What, WriteOp};
+use super::once::OnceStore;
 use super::support::fault::{FaultRates, FaultStore};
 
 /// What a run does.
@@ -34,6 +36,8 @@ pub struct Plan {
     pub operations: usize,
     /// Whether all but the smallest writes are uploaded as blobs first.
     pub staged: bool,
+    /// Whether every node flushes and merges what it can, as a rival of the others.
+    pub indexers: bool,
 }
 
 impl Default for Plan {
@@ -45,6 +49,7 @@ impl Default for Plan {
             clients: 5,
             operations: 14,
             staged: false,
+            indexers: false,
         }
     }
 }
@@ -53,6 +58,7 @@ impl Default for Plan {
 pub struct Summary {
     pub confirmed_writes: u64,
     pub unknown_writes: u64,
+    pub manifests: u64,
 }
 
 /// Runs one seed to its end and checks what happened.
@@ -70,9 +76,13 @@ async fn simulate(seed: u64, plan: Plan) -> Summary {
     join_all((0..plan.clients).map(|_| client(world.clone(), plan.operations))).await;
     world.faults.heal();
     // What was sent and still is on its way takes effect, or does not, before the log is read.
-    tokio::time::sleep(Duration::from_secs(600)).await;
+    tokio::time::sleep(Duration::from_secs(if world.plan.indexers { 120 } else { 600 })).await;
     let replayed = replay(&world.log()).await;
     replayed.check(&world.history.borrow());
+    let manifests = match world.plan.indexers {
+        true => world.check_upkeep(&replayed).await,
+        false => 0,
+    };
     let last = world.read_on(&world.start_node(u64::MAX), Consistency::Strong).await;
     let state = replayed.states.last().expect("the empty state is always there");
     match (last, state) {
@@ -85,6 +95,7 @@ async fn simulate(seed: u64, plan: Plan) -> Summary {
     Summary {
         confirmed_writes: count(|w| matches!(w.outcome, Outcome::Confirmed(_))),
         unknown_writes: count(|w| w.outcome == Outcome::Unknown),
+        manifests,
     }
 }
 
@@ -98,11 +109,12 @@ pub struct Node {
 
 pub struct World {
     pub faults: FaultStore,
+    pub ledger: OnceStore,
     clock: Arc<dyn Clock>,
     rng: Rng,
     nodes: RefCell<Vec<Node>>,
     pub history: RefCell<History>,
-    plan: Plan,
+    pub plan: Plan,
 }
 
 impl World {
@@ -137,8 +149,10 @@ impl World {
             },
             false => FaultRates::healthy(),
         };
-        let inner: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let ledger = OnceStore::new(Arc::new(InMemory::new()));
+        let inner: Arc<dyn ObjectStore> = Arc::new(ledger.clone());
         Self {
+            ledger,
             faults: FaultStore::new(inner, Rng::seeded(rng.u64()), rates),
             clock: Arc::new(TokioClock::new(Duration::from_secs(1_700_000_000))),
             rng,
@@ -150,6 +164,8 @@ impl World {
 
     fn next_life(&self) -> u64 {
         match self.plan.crashes {
+            // Upkeep is a part of a node's life.
+            true if self.plan.indexers => 1 + self.rng.below(4_000),
             true => 1 + self.rng.below(600),
             false => u64::MAX,
         }
@@ -167,10 +183,34 @@ impl World {
             memory: memory.clone(),
         };
         let store = self.store(&runtime);
-        Node {
-            engine: Engine::new(runtime, store, self.options()),
-            life,
-            memory,
+        let engine = Engine::new(runtime.clone(), store, self.options());
+        if self.plan.indexers {
+            let indexer = Indexer::new(engine.clone(), self.upkeep());
+            let upkeep = maintenance::run(indexer, std::future::pending());
+            runtime.spawner.spawn("upkeep", Box::pin(upkeep));
+        }
+        Node { engine, life, memory }
+    }
+
+    /// Everything is flushed and merged at once, in small pieces.
+    fn upkeep(&self) -> UpkeepOptions {
+        let once_in = |n| self.rng.below(n) == 0;
+        UpkeepOptions {
+            inline: once_in(2),
+            flush_entries: 2,
+            small_entries: 1 + self.rng.below(3),
+            small_quiet: Duration::from_secs(1),
+            small_age: Duration::from_secs(5),
+            small_pause: Duration::from_millis(self.rng.below(500)),
+            flush_pause: Duration::from_millis(100),
+            flush_segment_bytes: if once_in(3) { 100 } else { 1 << 20 },
+            merge_fan_out: 2,
+            lease_bytes_min: if once_in(2) { 0 } else { 1 << 20 },
+            lease: Duration::from_secs(5),
+            foreign_wait: Duration::from_secs(2),
+            list_interval_idle: Duration::from_secs(2),
+            retry: (Duration::from_millis(100), Duration::from_secs(2)),
+            ..UpkeepOptions::default()
         }
     }
 
@@ -178,11 +218,15 @@ impl World {
         let defaults = EngineOptions::default();
         EngineOptions {
             stage_bytes_min: if self.plan.staged { 60 } else { defaults.stage_bytes_min },
+            manifest_refresh: match self.plan.indexers {
+                true => Duration::from_secs(self.rng.below(20)),
+                false => defaults.manifest_refresh,
+            },
             ..defaults
         }
     }
 
-    fn store(&self, runtime: &Runtime) -> Store {
+    pub fn store(&self, runtime: &Runtime) -> Store {
         let inner: Arc<dyn ObjectStore> = Arc::new(self.faults.clone());
         Store::new(
             inner,
@@ -194,18 +238,18 @@ impl World {
 
     /// The log of the namespace, read past all faults once the store is healed.
     pub fn log(&self) -> Log {
-        let node = Runtime {
+        Log::new(self.store(&self.observer()), key(), CpuPool::inline())
+    }
+
+    /// What somebody needs who looks at the store from outside.
+    pub fn observer(&self) -> Runtime {
+        Runtime {
             clock: self.clock.clone(),
             rng: Rng::seeded(1),
             spawner: Arc::new(MortalSpawner(Life::of(u64::MAX))),
             cpu: CpuPool::inline(),
             memory: Ledger::new(1 << 30, 1 << 30),
-        };
-        Log::new(
-            self.store(&node),
-            NsKey::new(OrgId::default_org(), name()),
-            CpuPool::inline(),
-        )
+        }
     }
 
     /// Some node that lives; dead ones are replaced.
@@ -311,7 +355,7 @@ impl World {
         });
     }
 
-    async fn read_on(&self, node: &Node, consistency: Consistency) -> Saw {
+    pub async fn read_on(&self, node: &Node, consistency: Consistency) -> Saw {
         let everything = Query {
             rank_by: Some(RankBy::Order(vec![("id".into(), Direction::Asc)])),
             limit: 10_000,
@@ -339,6 +383,10 @@ impl World {
 /// The one namespace of the simulation.
 pub fn name() -> NamespaceName {
     NamespaceName::parse("Simulated").expect("a valid name")
+}
+
+pub fn key() -> NsKey {
+    NsKey::new(OrgId::default_org(), name())
 }
 
 /// The JSON of a write. The marker row tells it apart in the log.

@@ -10,3 +10,4 @@ pub mod models;
 pub mod real;
 pub mod s3;
 pub mod server;
+pub mod upkeep;

@@ -10,7 +10,7 @@ use super::filter;
 use crate::api::openapi::expressions::{Consistency, Include, LegacyFilter, QueryVector, RankBy};
 use crate::api::query::object::{Named, Object};
 use crate::api::query::{self as v2, VectorEncoding};
-use crate::api::response::{json, whole_ms};
+use crate::api::response::{cache, json, whole_ms};
 use crate::model::{Invalid, Limits};
 use crate::namespace::QueryOutcome;
 use crate::query::{Rank, ResultRow};
@@ -166,7 +166,7 @@ fn field(out: &mut Vec<u8>, name: &str, value: impl FnOnce(&mut Vec<u8>)) {
 
 /// The metrics that v2 has in its body, as old clients read them.
 pub fn server_timing(outcome: &QueryOutcome, total: Duration) -> String {
-    let (ratio, temperature) = if outcome.cold { ("0.0", "cold") } else { ("1.0", "hot") };
+    let (ratio, temperature) = cache(outcome);
     format!(
         "cache;hit_ratio={ratio};temperature={temperature}, processing_time;dur={}, query_execution_time;dur={}, \
          exhaustive_search;count={}",

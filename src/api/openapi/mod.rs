@@ -12,6 +12,7 @@ pub mod operations_keys;
 pub mod operations_platform;
 pub mod operations_typesense;
 pub mod operations_usage;
+mod parts;
 pub mod requests;
 
 use axum::http::Method;
@@ -109,6 +110,12 @@ impl Operation {
             answers: Vec::new(),
             errors: &[],
         }
+    }
+
+    /// The same under another id.
+    fn with_id(mut self, id: &'static str) -> Self {
+        self.id = id;
+        self
     }
 
     /// Takes a JSON body, gzip-compressed or not.

@@ -19,9 +19,9 @@ pub type Describe = fn(&mut SchemaGenerator) -> Operation;
 
 /// What every request with a key can fail with, and one that names a namespace besides.
 pub(super) const KNOWN: &[u16] = &[400, 401, 429, 500, 503];
-pub(super) const NAMED: &[u16] = &[400, 401, 404, 429, 500, 503];
+pub(super) const NAMED: &[u16] = &[400, 401, 402, 403, 404, 429, 500, 503];
 /// The same with a body.
-pub(super) const BODY: &[u16] = &[400, 401, 404, 408, 413, 415, 422, 429, 500, 503];
+pub(super) const BODY: &[u16] = &[400, 401, 402, 403, 404, 408, 413, 415, 422, 429, 500, 503];
 
 pub fn list(g: &mut SchemaGenerator) -> Operation {
     Operation::new(
@@ -112,10 +112,14 @@ pub fn update_schema(g: &mut SchemaGenerator) -> Operation {
 }
 
 pub fn warm(g: &mut SchemaGenerator) -> Operation {
-    Operation::new("hintCacheWarm", Tag::Namespaces, "Opens the namespace on this node")
-        .answers::<Hinted>(200, "It was open.", g)
-        .answers::<Hinted>(202, "It was not.", g)
-        .fails(NAMED)
+    Operation::new(
+        "hintCacheWarm",
+        Tag::Namespaces,
+        "Opens the namespace on this node and begins to load its indexes",
+    )
+    .answers::<Hinted>(200, "It was open, and loaded before.", g)
+    .answers::<Hinted>(202, "It is being loaded.", g)
+    .fails(NAMED)
 }
 
 pub fn recall(g: &mut SchemaGenerator) -> Operation {
@@ -148,16 +152,20 @@ pub fn recall_by_query_string(g: &mut SchemaGenerator) -> Operation {
 }
 
 pub fn warm_cache(g: &mut SchemaGenerator) -> Operation {
-    Operation::new("warmCache", Tag::Debugging, "Opens the namespace on this node")
-        .answers::<Hinted>(200, "It is open.", g)
-        .fails(NAMED)
+    Operation::new(
+        "warmCache",
+        Tag::Debugging,
+        "Opens the namespace on this node and begins to load its indexes",
+    )
+    .answers::<Hinted>(200, "It is open.", g)
+    .fails(NAMED)
 }
 
 pub fn purge_cache(g: &mut SchemaGenerator) -> Operation {
     Operation::new(
         "purgeCache",
         Tag::Debugging,
-        "Closes the namespace on this node, so that the next read is cold",
+        "Closes the namespace on this node and drops what its cache has of it, so that the next read is cold",
     )
     .answers::<Hinted>(200, "It is closed.", g)
     .fails(NAMED)

@@ -6,6 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Value as Json, json};
 
 use super::expressions::written;
+use super::parts::{flag, list, text, with};
 use super::{Operation, Tag};
 use crate::api::platform::databases::ListOptions;
 use crate::api::platform::figures::Span;
@@ -24,27 +25,8 @@ const TOLD: &[u16] = &[400, 401, 402, 403, 404, 408, 409, 413, 415, 429, 500, 50
 /// Where only the caller has to be known.
 const KNOWN: &[u16] = &[400, 401, 403, 404, 429, 500, 503];
 
-/// An object of which these fields are surely there.
-fn with(fields: &[(&str, Json)]) -> Json {
-    let names: Vec<&str> = fields.iter().map(|(name, _)| *name).collect();
-    let properties: serde_json::Map<String, Json> = fields.iter().map(|(n, f)| ((*n).to_owned(), f.clone())).collect();
-    json!({"type": "object", "properties": properties, "required": names})
-}
-
-fn text() -> Json {
-    json!({"type": "string"})
-}
-
-fn flag() -> Json {
-    json!({"type": "boolean"})
-}
-
 fn count() -> Json {
     json!({"type": "integer", "minimum": 0})
-}
-
-fn list(items: impl Into<Json>) -> Json {
-    json!({"type": "array", "items": items.into()})
 }
 
 fn part<T: JsonSchema>(g: &mut SchemaGenerator) -> Json {

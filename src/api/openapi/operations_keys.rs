@@ -5,7 +5,7 @@ use schemars::SchemaGenerator;
 use super::operations::{BODY, KNOWN, NAMED};
 use super::{Operation, Tag};
 use crate::api::typesense::keys::{KeyDeleted, KeyList, KeyRequest, KeyShown};
-use crate::api::typesense::operator::{Debug, Health};
+use crate::api::typesense::operator::{Debug, Health, Metrics, Stats};
 use crate::api::whoami::{ExplainRequest, Explained, WhoAmI};
 
 pub fn create_key(g: &mut SchemaGenerator) -> Operation {
@@ -75,5 +75,25 @@ pub fn debug(g: &mut SchemaGenerator) -> Operation {
         "Says what the server is, to Typesense's clients",
     )
     .answers::<Debug>(200, "What it is.", g)
+    .fails(KNOWN)
+}
+
+pub fn metrics(g: &mut SchemaGenerator) -> Operation {
+    Operation::new(
+        "machineMetrics",
+        Tag::Debugging,
+        "Figures of the machine and the process, as Typesense names them",
+    )
+    .answers::<Metrics>(200, "The figures.", g)
+    .fails(KNOWN)
+}
+
+pub fn stats(g: &mut SchemaGenerator) -> Operation {
+    Operation::new(
+        "requestStats",
+        Tag::Debugging,
+        "Requests per second and latencies of the last ten seconds on this node",
+    )
+    .answers::<Stats>(200, "The figures.", g)
     .fails(KNOWN)
 }

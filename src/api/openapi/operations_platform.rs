@@ -1,8 +1,9 @@
 //! Descriptions of the routes of users, platform tokens, organizations and members.
 
 use schemars::SchemaGenerator;
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Value as Json, json};
 
+use super::parts::{flag, list, text, with};
 use super::{Operation, Tag};
 use crate::api::platform::auth::{Login, PlatformTokenOptions};
 use crate::api::platform::issuers::IssuerOptions;
@@ -13,27 +14,15 @@ use crate::api::platform::users::{NewUserBody, UserChange};
 
 const FAILS: &[u16] = &[400, 401, 402, 403, 404, 408, 409, 413, 415, 429, 500, 503];
 
-/// An object of which these fields are surely there.
-fn with(fields: &[(&str, Json)]) -> Json {
-    let names: Vec<&str> = fields.iter().map(|(name, _)| *name).collect();
-    let properties: Map<String, Json> = fields.iter().map(|(n, f)| ((*n).to_owned(), f.clone())).collect();
-    json!({"type": "object", "properties": properties, "required": names})
-}
-
-fn text() -> Json {
-    json!({"type": "string"})
-}
-
-fn flag() -> Json {
-    json!({"type": "boolean"})
+/// A new token; its value is missing where the request was carried out before.
+fn with_secret(field: &str) -> Json {
+    let mut token = with(&[("id", text()), ("name", text())]);
+    token["properties"][field] = text();
+    token
 }
 
 fn number() -> Json {
     json!({"type": "integer"})
-}
-
-fn list(items: Json) -> Json {
-    json!({"type": "array", "items": items})
 }
 
 fn role() -> Json {
@@ -170,8 +159,8 @@ operations! {
     current_user "currentUser" "Shows the user behind the caller's token", "The user." user();
     list_tokens "listPlatformTokens" "Lists the caller's platform tokens, without their values", "The tokens." tokens();
     mint_reserved "createReservedToken" "Refuses: no token can be named validate", "Never." empty();
-    mint_token_v1 "createPlatformToken" "Makes a platform token; the value is shown once", "The token." with(&[("id", text()), ("name", text()), ("token", text())]), takes PlatformTokenOptions;
-    mint_token_v2 "createPlatformTokenV2" "Makes a platform token, answered in the shape of v2", "The token." with(&[("token", with(&[("id", text()), ("name", text()), ("value", text())]))]), takes PlatformTokenOptions;
+    mint_token_v1 "createPlatformToken" "Makes a platform token; the value is shown once", "The token." with_secret("token"), takes PlatformTokenOptions;
+    mint_token_v2 "createPlatformTokenV2" "Makes a platform token, answered in the shape of v2", "The token." with(&[("token", with_secret("value"))]), takes PlatformTokenOptions;
     revoke_token "revokePlatformToken" "Revokes one of the caller's platform tokens", "Its name." with(&[("token", text())]);
     list_org_tokens "listOrganizationTokens" "Lists the platform tokens of an organization: admins see all, others their own", "The tokens." tokens();
     revoke_org_token "revokeOrganizationToken" "Revokes a platform token of an organization by its id", "Its id." with(&[("token", text())]);
@@ -209,6 +198,39 @@ operations! {
     put_issuer "putIssuer" "Keeps an external issuer; tokens of it are not honoured yet", "The issuer." issuers(), takes IssuerOptions;
     delete_issuer "deleteIssuer" "Forgets an external issuer", "It is gone." empty();
     issuer_template "issuerTemplate" "Shows the claims that tokens of external issuers will need", "The claims." with(&[("template", json!({"type": "object"}))]);
+}
+
+/// Routes of an organization once more, without it in the path: the caller's own is meant.
+macro_rules! of_own {
+    ($($name:ident of $of:ident $id:literal;)*) => {
+        $(pub fn $name(g: &mut SchemaGenerator) -> Operation {
+            $of(g).with_id($id)
+        })*
+    };
+}
+
+of_own! {
+    own_locations of org_locations "locationsByProvider";
+    list_own_org_tokens of list_org_tokens "listOwnOrganizationTokens";
+    revoke_own_org_token of revoke_org_token "revokeOwnOrganizationToken";
+    list_own_members of list_members "listOwnMembers";
+    add_own_member of add_member "addOwnMember";
+    get_own_member of get_member "getOwnMember";
+    add_own_member_by_path of add_member_by_path "addOwnMemberByPath";
+    change_own_member of change_member "changeOwnMember";
+    remove_own_member of remove_member "removeOwnMember";
+    list_own_invites_v1 of list_invites_v1 "listOwnInvites";
+    list_own_invites_v2 of list_invites_v2 "listOwnInvitesV2";
+    own_invite_singular of invite_singular "inviteToOwnSingular";
+    own_invite_v1 of invite_v1 "inviteToOwn";
+    own_invite_v2 of invite_v2 "inviteToOwnV2";
+    delete_own_invite_v1 of delete_invite_v1 "deleteOwnInvite";
+    delete_own_invite_v2 of delete_invite_v2 "deleteOwnInviteV2";
+    list_own_issuers of list_issuers "listOwnIssuers";
+    get_own_issuer of get_issuer "getOwnIssuer";
+    put_own_issuer of put_issuer "putOwnIssuer";
+    delete_own_issuer of delete_issuer "deleteOwnIssuer";
+    own_issuer_template of issuer_template "ownIssuerTemplate";
 }
 
 fn html(description: &str) -> Json {

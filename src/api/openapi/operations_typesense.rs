@@ -7,8 +7,8 @@ use super::{Operation, Tag};
 use crate::api::typesense::{CollectionChange, CollectionInput, ItemInput, PresetInput, SetInput, StopwordsInput};
 
 /// What requests fail with, and those with a body.
-const FAILS: &[u16] = &[400, 401, 404, 409, 422, 429, 500, 503];
-const BODY: &[u16] = &[400, 401, 404, 408, 409, 413, 415, 422, 429, 500, 503];
+const FAILS: &[u16] = &[400, 401, 402, 404, 409, 422, 429, 500, 503];
+const BODY: &[u16] = &[400, 401, 402, 404, 408, 409, 413, 415, 422, 429, 500, 503];
 
 /// The parameters of a search that have an effect.
 #[rustfmt::skip]

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::Value as Json;
 
 use super::{Operation, Tag};
-use crate::api::platform::usage::{AuditOptions, UsageOptions};
+use crate::api::platform::usage::{AuditOptions, AuditVerdict, UsageOptions, VerifyOptions};
 
 const FAILS: &[u16] = &[400, 401, 403, 404, 429, 500, 503];
 
@@ -125,12 +125,43 @@ fn of_usage(id: &'static str, summary: &'static str, g: &mut SchemaGenerator) ->
 }
 
 pub fn audit_logs(g: &mut SchemaGenerator) -> Operation {
-    Operation::new(
-        "auditLogs",
-        Tag::Organizations,
-        "Lists who did what in an organization, page by page",
+    of_audit("auditLogs", "Lists who did what in an organization, page by page", g)
+}
+
+pub fn own_audit_logs(g: &mut SchemaGenerator) -> Operation {
+    of_audit(
+        "ownAuditLogs",
+        "Lists who did what in the caller's organization, page by page",
+        g,
     )
-    .asks::<AuditOptions>(g)
-    .answers::<AuditAnswer>(200, "A page.", g)
-    .fails(FAILS)
+}
+
+fn of_audit(id: &'static str, summary: &'static str, g: &mut SchemaGenerator) -> Operation {
+    Operation::new(id, Tag::Organizations, summary)
+        .asks::<AuditOptions>(g)
+        .answers::<AuditAnswer>(200, "A page.", g)
+        .fails(FAILS)
+}
+
+pub fn verify_audit(g: &mut SchemaGenerator) -> Operation {
+    of_verification(
+        "verifyAudit",
+        "Says whether a day of an organization's audit log is as it was written",
+        g,
+    )
+}
+
+pub fn verify_own_audit(g: &mut SchemaGenerator) -> Operation {
+    of_verification(
+        "verifyOwnAudit",
+        "Says whether a day of the audit log of the caller's organization is as it was written",
+        g,
+    )
+}
+
+fn of_verification(id: &'static str, summary: &'static str, g: &mut SchemaGenerator) -> Operation {
+    Operation::new(id, Tag::Organizations, summary)
+        .asks::<VerifyOptions>(g)
+        .answers::<AuditVerdict>(200, "What was found.", g)
+        .fails(FAILS)
 }

@@ -7,13 +7,15 @@ use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
 use super::users::{named, own_user};
-use super::{InOrg, Params, audit, body, enter, ok};
+use super::{BODY_BYTES_MAX, InOrg, Params, audit, body, enter, ok, parse};
 use crate::api::Api;
 use crate::api::door::Caller;
 use crate::api::error::{Answer, ApiError};
-use crate::api::{ClientIp, platform};
+use crate::api::handlers::read_body;
+use crate::api::{ClientIp, minting, platform};
 use crate::auth::{CredentialKind, platform_token};
-use crate::control::platform_tokens::{GroupBound, OrgBound, PlatformToken, Scope};
+use crate::control::mints::{Attempt, Begun};
+use crate::control::platform_tokens::{GroupBound, OrgBound, PlatformToken, Scope, id_of_attempt};
 use crate::control::users::User;
 use crate::control::{Action, Hidden, Role};
 use crate::error::{Error, ErrorKind};
@@ -101,7 +103,8 @@ pub async fn mint_reserved(_: Caller) -> Answer {
 }
 
 async fn mint(api: &Api, caller: Caller, params: &Params, request: Request, shape: Shape) -> Answer {
-    let options: PlatformTokenOptions = body(api, request).await?;
+    let (headers, given) = read_body(api, request, BODY_BYTES_MAX).await?;
+    let options: PlatformTokenOptions = parse(&given.bytes)?;
     let owner = match (&options.user, caller.principal.kind) {
         (Some(user), CredentialKind::Bootstrap) => named(api, user).await?,
         (None, CredentialKind::Bootstrap) => {
@@ -120,14 +123,83 @@ async fn mint(api: &Api, caller: Caller, params: &Params, request: Request, shap
     };
     let bound = bind(api, &caller, &owner, &options).await?;
     let control = &api.inner.control;
-    let token = control.create_token(&owner.id, params.get("token"), bound).await?;
-    let org = audited_in(&caller, &token)?;
+    let name = params.get("token");
+    let asked = [name.as_bytes(), &given.bytes].join(&0);
+    let attempt = match minting::begin(api, &caller, "api-token", &headers, &asked).await? {
+        None => None,
+        Some(Begun::New(attempt)) => Some(attempt),
+        Some(Begun::Made(id)) => {
+            let found = control
+                .token_named(&owner.id, name)
+                .await?
+                .filter(|token| token.id == id);
+            return minted(&found.ok_or_else(|| minting::deleted("token"))?, None, shape);
+        }
+    };
+    let (token, value) = match make(api, &caller, &owner, name, bound, attempt.as_ref()).await {
+        Ok(made) => made,
+        Err(error) => {
+            minting::failed(api, attempt.as_ref(), &error).await;
+            return Err(error.into());
+        }
+    };
+    if let Some(attempt) = &attempt
+        && !control.finish_mint(attempt, &token.id).await?
+    {
+        control.revoke_token(&token).await?;
+        return Err(attempt.overtaken().into());
+    }
+    minted(&token, value.as_ref(), shape)
+}
+
+/// Makes a token whose maker may; without its value when it is one that an earlier attempt left.
+async fn make(
+    api: &Api,
+    caller: &Caller,
+    owner: &User,
+    name: &str,
+    bound: Option<OrgBound>,
+    attempt: Option<&Attempt>,
+) -> Result<(PlatformToken, Option<Hidden>), Error> {
+    let control = &api.inner.control;
+    let left = match attempt.and_then(|attempt| attempt.before.as_deref()) {
+        Some(before) => control.token_of_attempt(&owner.id, name, before).await?,
+        None => None,
+    };
+    let is_left = left.is_some();
+    let token = match (left, attempt) {
+        (Some(left), _) => left,
+        (None, None) => control.create_token(&owner.id, name, bound).await?,
+        (None, Some(attempt)) => {
+            let id = id_of_attempt(&attempt.name);
+            control.create_token_with(id, &owner.id, name, bound).await?
+        }
+    };
+    let org = audited_in(caller, &token)?;
     let data = json!({"id": token.id, "user": owner.username, "organization": token.org.as_ref().map(|o| &o.slug)});
-    audit(api, &caller, &org, "user-token-create", &token.name, data).await?;
-    let value = platform_token::mint(control, &token);
-    let mut answer = ok(&match shape {
-        Shape::V1 => json!({"id": token.id, "name": token.name, "token": value.reveal()}),
-        Shape::V2 => json!({"token": {"id": token.id, "name": token.name, "value": value.reveal()}}),
+    // Of one that was left perhaps once more: who made it may not have come to it.
+    if let Err(error) = audit(api, caller, &org, "user-token-create", &token.name, data).await {
+        // Nobody has seen its value.
+        control.revoke_token(&token).await?;
+        return Err(error);
+    }
+    let value = (!is_left).then(|| platform_token::mint(control, &token));
+    Ok((token, value))
+}
+
+/// The answer with a token, and its value if it is to be seen.
+fn minted(token: &PlatformToken, value: Option<&Hidden>, shape: Shape) -> Answer {
+    let mut shown = json!({"id": token.id, "name": token.name});
+    let (field, whole) = match shape {
+        Shape::V1 => ("token", None),
+        Shape::V2 => ("value", Some("token")),
+    };
+    if let Some(value) = value {
+        shown[field] = json!(value.reveal());
+    }
+    let mut answer = ok(&match whole {
+        None => shown,
+        Some(whole) => json!({ whole: shown }),
     })?;
     let no_store = axum::http::HeaderValue::from_static("no-store");
     answer.headers_mut().insert(header::CACHE_CONTROL, no_store);

@@ -12,13 +12,13 @@ use serde_json::{Value as Json, json};
 use super::call::{Call, Fields, Found, no_database, success};
 use super::mint::{self, TokenOptions, Wish};
 use super::print;
-use crate::api::Api;
 use crate::api::error::{Answer, ApiError};
+use crate::api::{Api, quota};
 use crate::auth::data_token::{self, Minting, TokenOf};
 use crate::control::databases::{self, Database, Wanted};
 use crate::control::groups::{DEFAULT_GROUP, default_group_id};
 use crate::control::organization::is_slug;
-use crate::control::{Action, Group, Patterns, Quota};
+use crate::control::{Action, Group, Patterns};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::settings::ALLOWED_IPS_MAX;
 use crate::model::write::origin::OriginKind;
@@ -148,13 +148,13 @@ pub async fn create(State(api): State<Api>, call: Call, request: Request) -> Ans
     }
     let size_limit = size_limit(&body)?.flatten();
     let source = seed(&api, &call, &body).await?;
-    check_quota(&api, &call).await?;
+    quota::check_namespaces(&api, call.org()).await?;
     let (engine, control, org) = (&api.inner.engine, &api.inner.control, call.org());
     let creation = Creation {
         settings: SettingsChange {
             group: (group.id != default_group_id(org)).then_some(Some(group.id)),
             size_limit: size_limit.map(Some),
-            parent: source.as_ref().map(|s| s.database.name.clone()),
+            parent: source.as_ref().map(|(s, _)| s.database.name.clone()),
             ..SettingsChange::default()
         },
         schema: None,
@@ -166,8 +166,8 @@ pub async fn create(State(api): State<Api>, call: Call, request: Request) -> Ans
     let filled = match &source {
         // The group may have been deleted meanwhile: whoever deletes it has not seen this.
         None => control.check_group_takes(org, group.id).await,
-        Some(source) => match control.check_group_takes(org, group.id).await {
-            Ok(()) => fill(&api, &call, &name, source).await,
+        Some((source, at_ms)) => match control.check_group_takes(org, group.id).await {
+            Ok(()) => fill(&api, &call, &name, source, *at_ms).await,
             refused => refused,
         },
     };
@@ -203,8 +203,8 @@ async fn group_of_new(api: &Api, call: &Call, body: &Fields) -> Result<Arc<Group
     Ok(group)
 }
 
-/// The database that a new one is to be a copy of.
-async fn seed(api: &Api, call: &Call, body: &Fields) -> Result<Option<Found>> {
+/// The database that a new one is to be a copy of, and as of which time, in milliseconds since the epoch; `None`: now.
+async fn seed(api: &Api, call: &Call, body: &Fields) -> Result<Option<(Found, Option<u64>)>> {
     let Some(seed) = body.object("seed")? else {
         return Ok(None);
     };
@@ -217,15 +217,16 @@ async fn seed(api: &Api, call: &Call, body: &Fields) -> Result<Option<Found>> {
         }
         _ => return Err(Error::invalid("seed.type must be database")),
     }
+    let mut at_ms = None;
     if let Some(text) = seed.text("timestamp")?.filter(|t| !t.is_empty()) {
         let at = chrono::DateTime::parse_from_rfc3339(text)
             .map_err(|_| Error::invalid("seed.timestamp must be a time such as 2026-01-31T12:00:00Z"))?;
         // What a client calls now is past when it arrives.
         let now = i64::try_from(api.inner.control.now()).unwrap_or(i64::MAX);
         if now.saturating_sub(at.timestamp()) > 60 {
-            return Err(Error::invalid(
-                "a database cannot be seeded with a state of the past; leave seed.timestamp out for the state of now",
-            ));
+            let past_ms = u64::try_from(at.timestamp_millis()).unwrap_or(0);
+            api.inner.engine.check_kept(past_ms)?;
+            at_ms = Some(past_ms);
         }
     }
     let name = match seed.text("name")? {
@@ -233,10 +234,11 @@ async fn seed(api: &Api, call: &Call, body: &Fields) -> Result<Option<Found>> {
         None => seed.text("value")?.unwrap_or_default(),
     };
     let source = call.database_named(api, name).await?.ok_or_else(|| no_database(name))?;
-    call.found(api, source, Action::CollectionsGet, name).await.map(Some)
+    let found = call.found(api, source, Action::CollectionsGet, name).await?;
+    Ok(Some((found, at_ms)))
 }
 
-async fn fill(api: &Api, call: &Call, name: &NamespaceName, source: &Found) -> Result<()> {
+async fn fill(api: &Api, call: &Call, name: &NamespaceName, source: &Found, at_ms: Option<u64>) -> Result<()> {
     let from = CopyFrom {
         kind: OriginKind::Copy,
         org: call.org().clone(),
@@ -245,34 +247,12 @@ async fn fill(api: &Api, call: &Call, name: &NamespaceName, source: &Found) -> R
         num_shards: None,
         create_namespace: None,
     };
-    let copied = api
-        .inner
-        .engine
-        .copy(call.org(), name, &from, &Progress::default())
-        .await;
-    copied.map(|_| ())
-}
-
-/// Fails when the plan includes no further database. Costs nothing without such a limit; else a LIST per thousand.
-async fn check_quota(api: &Api, call: &Call) -> Result<()> {
-    let control = &api.inner.control;
-    let organization = call.organization(api).await?;
-    let Some(limit) = control.plan(&organization).quotas.databases else {
-        return Ok(());
+    let (engine, progress) = (&api.inner.engine, Progress::default());
+    let copied = match at_ms {
+        Some(at_ms) => engine.restore(call.org(), name, &from, at_ms, &progress).await,
+        None => engine.copy(call.org(), name, &from, &progress).await,
     };
-    let (mut count, mut cursor) = (0, None);
-    loop {
-        let page = api
-            .inner
-            .engine
-            .list(call.org(), "", cursor.as_deref(), LIST_MAX)
-            .await?;
-        count += page.names.len() as u64;
-        cursor = page.next_cursor;
-        if cursor.is_none() || count >= limit {
-            return control.check_quota(&organization, Quota::Databases, count);
-        }
-    }
+    copied.map(|_| ())
 }
 
 /// `GET …/databases/{database}`

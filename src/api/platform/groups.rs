@@ -35,14 +35,22 @@ pub async fn create(State(api): State<Api>, call: Call, request: Request) -> Ans
     let name = body.text("name")?;
     let name = name.ok_or_else(|| ApiError::invalid("name is missing: give the name of the new group"))?;
     let control = &api.inner.control;
-    let organization = call.organization(&api).await?;
-    if control.plan(&organization).quotas.groups.is_some() {
-        let count = control.groups(call.org()).await?.len() as u64;
-        control.check_quota(&organization, Quota::Groups, count)?;
-    }
+    check_quota(control, call.org()).await?;
     let group = control.create_group(call.org(), name, body.text("location")?).await?;
     call.audit(&api, "group-create", name, json!({"id": group.id})).await?;
     Ok(success(&json!({"group": print::group(&group)})))
+}
+
+/// Fails when the plan of an organization includes no further group. Costs nothing without such a limit.
+async fn check_quota(control: &Control, org: &OrgId) -> Result<()> {
+    let Some(organization) = control.organization(org).await? else {
+        return Ok(());
+    };
+    if control.plan(&organization).quotas.groups.is_none() {
+        return Ok(());
+    }
+    let count = control.groups(org).await?.len() as u64;
+    control.check_quota(&organization, Quota::Groups, count)
 }
 
 /// `GET …/groups/{group}`
@@ -181,6 +189,7 @@ pub async fn transfer(State(api): State<Api>, call: Call, request: Request) -> A
         );
         return Err(Error::new(ErrorKind::Conflict, sentence).into());
     }
+    check_quota(control, &target).await?;
     let moved = control.create_group(&target, &group.name, None).await?;
     databases::delete_group(control, &api.inner.engine, call.org(), &group).await?;
     let data = json!({"id": group.id, "organization": slug});

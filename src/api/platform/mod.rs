@@ -259,6 +259,8 @@ mod tests;
 #[cfg(test)]
 mod tests_databases;
 #[cfg(test)]
+mod tests_own;
+#[cfg(test)]
 mod tests_people;
 #[cfg(test)]
 mod tests_tokens;

@@ -11,7 +11,7 @@ use crate::api::tests::app;
 
 const KEY: &str = "0123456789abcdef";
 
-async fn raw(app: &Router, key: Option<&str>, request: &str, body: &str) -> (u16, HeaderMap, String) {
+pub(super) async fn raw(app: &Router, key: Option<&str>, request: &str, body: &str) -> (u16, HeaderMap, String) {
     let (method, path) = request.split_once(' ').expect("method and path");
     let mut request = Request::builder()
         .method(method)
@@ -28,19 +28,19 @@ async fn raw(app: &Router, key: Option<&str>, request: &str, body: &str) -> (u16
     (parts.status.as_u16(), parts.headers, text)
 }
 
-async fn send(app: &Router, key: &str, request: &str, body: &str) -> (u16, Json) {
+pub(super) async fn send(app: &Router, key: &str, request: &str, body: &str) -> (u16, Json) {
     let (status, _, text) = raw(app, Some(key), request, body).await;
     let json: Json = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{request}: no JSON: {e}: {text}"));
     (status, json)
 }
 
-async fn ok(app: &Router, key: &str, request: &str, body: &str) -> Json {
+pub(super) async fn ok(app: &Router, key: &str, request: &str, body: &str) -> Json {
     let (status, json) = send(app, key, request, body).await;
     assert_eq!(status, 200, "{request} {body}: {json}");
     json
 }
 
-async fn refused(app: &Router, key: &str, request: &str, body: &str, status: u16) -> Json {
+pub(super) async fn refused(app: &Router, key: &str, request: &str, body: &str, status: u16) -> Json {
     let (found, json) = send(app, key, request, body).await;
     assert_eq!(found, status, "{request} {body}: {json}");
     assert!(json["error"].is_string(), "{json}");
@@ -48,7 +48,7 @@ async fn refused(app: &Router, key: &str, request: &str, body: &str, status: u16
 }
 
 /// Makes a user and signs in.
-async fn user(app: &Router, name: &str) -> String {
+pub(super) async fn user(app: &Router, name: &str) -> String {
     let new = json!({"username": name, "email": format!("{name}@example.test"), "password": "correct horse"});
     ok(app, KEY, "POST /v1/users", &new.to_string()).await;
     let login = json!({"username": name, "password": "correct horse"});
@@ -519,14 +519,25 @@ async fn users_are_the_operators_to_make() {
     let (_, _, text) = sign_in("correct horse").await;
     let session: Json = serde_json::from_str(&text).expect("JSON");
     let again = session["token"].as_str().expect("a token");
-    ok(
-        &app,
-        again,
-        "PATCH /v1/users/ana",
-        r#"{"password":"battery staple","name":"Ana"}"#,
-    )
-    .await;
+    let minted = ok(&app, again, "POST /v1/auth/api-tokens/ci", "").await;
+    let program = minted["token"].as_str().expect("a token");
+    ok(&app, program, "GET /v1/user", "").await;
+    // An open session is not enough for a new password.
+    let path = "PATCH /v1/users/ana";
+    refused(&app, again, path, r#"{"password":"battery staple"}"#, 400).await;
+    let wrong = r#"{"password":"battery staple","old_password":"wrong horse"}"#;
+    refused(&app, again, path, wrong, 403).await;
+    ok(&app, again, path, r#"{"name":"A."}"#).await;
+    let right = r#"{"password":"battery staple","old_password":"correct horse","name":"Ana"}"#;
+    ok(&app, again, path, right).await;
+    // Sessions and tokens of programs end, and names of tokens are free again, in the same second, too.
     refused(&app, again, "GET /v1/user", "", 401).await;
+    refused(&app, program, "GET /v1/user", "", 401).await;
+    let minted = ok(&app, KEY, "POST /v1/auth/api-tokens/ci", r#"{"user":"ana"}"#).await;
+    let program = minted["token"].as_str().expect("a token");
+    ok(&app, program, "GET /v1/user", "").await;
+    ok(&app, KEY, path, r#"{"password":"battery staple"}"#).await;
+    refused(&app, program, "GET /v1/user", "", 401).await;
     assert_eq!(sign_in("correct horse").await.0, 401);
     assert_eq!(sign_in("battery staple").await.0, 200);
     for _ in 0..5 {
@@ -612,52 +623,4 @@ async fn the_page_sends_tokens_to_this_machine_only() {
     }
     let (status, _, keys) = raw(&app, None, "GET /.well-known/jwks.json", "").await;
     assert!(status == 200 && keys.contains("Ed25519"), "{keys}");
-}
-
-#[tokio::test]
-async fn plans_and_issuers_are_kept() {
-    let app = app().await;
-    let ana = user(&app, "ana").await;
-    ok(&app, &ana, "POST /v1/organizations", r#"{"name":"acme"}"#).await;
-    let plan =
-        json!({"subscription": {"name": "unlimited", "plan": "unlimited", "timeline": "monthly", "overages": false}});
-    for path in ["/v1/subscription", "/v1/organizations/acme/subscription"] {
-        assert_eq!(ok(&app, &ana, &format!("GET {path}"), "").await, plan);
-        refused(&app, &ana, &format!("POST {path}"), r#"{"plan":"gold"}"#, 400).await;
-    }
-    let changed = ok(
-        &app,
-        &ana,
-        "POST /v1/subscription",
-        r#"{"plan":"unlimited","overages":true}"#,
-    )
-    .await;
-    assert_eq!(changed["subscription"]["overages"], true);
-    for path in ["/v1/plans", "/v1/organizations/acme/plans"] {
-        assert_eq!(
-            ok(&app, &ana, &format!("GET {path}"), "").await["plans"][0]["name"],
-            "unlimited"
-        );
-    }
-    assert_eq!(
-        ok(&app, &ana, "GET /v1/organizations/acme/invoices?type=all", "").await,
-        json!({"invoices": []})
-    );
-    let base = "/v2/organizations/acme/jwks";
-    let issuer = r#"{"jwks_url":"https://issuer.example.test/jwks.json"}"#;
-    ok(&app, &ana, &format!("PUT {base}/clerk"), issuer).await;
-    refused(
-        &app,
-        &ana,
-        &format!("PUT {base}/clerk"),
-        r#"{"jwks_url":"http://169.254.169.254/"}"#,
-        400,
-    )
-    .await;
-    let expected = json!({"jwks": [{"jwks_name": "clerk", "jwks_url": "https://issuer.example.test/jwks.json"}]});
-    assert_eq!(ok(&app, &ana, &format!("GET {base}"), "").await, expected);
-    assert_eq!(ok(&app, &ana, &format!("GET {base}/clerk"), "").await, expected);
-    ok(&app, &ana, &format!("DELETE {base}/clerk"), "").await;
-    refused(&app, &ana, &format!("GET {base}/clerk"), "", 404).await;
-    ok(&app, &ana, &format!("GET {base}-template"), "").await;
 }

@@ -4,7 +4,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::Method;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
 use super::ok;
@@ -45,6 +45,27 @@ pub(in crate::api) fn routes() -> Vec<Route> {
             AUDIT,
             audit_logs,
             described::audit_logs,
+        ),
+        route(
+            Method::GET,
+            "/v1/audit-logs",
+            AUDIT,
+            audit_logs,
+            described::own_audit_logs,
+        ),
+        route(
+            Method::GET,
+            "/v1/organizations/{org}/audit-logs/verify",
+            AUDIT,
+            verify_audit,
+            described::verify_audit,
+        ),
+        route(
+            Method::GET,
+            "/v1/audit-logs/verify",
+            AUDIT,
+            verify_audit,
+            described::verify_own_audit,
         ),
     ]
 }
@@ -120,7 +141,7 @@ pub struct AuditOptions {
     page_size: Option<u64>,
 }
 
-/// `GET /v1/organizations/{org}/audit-logs`
+/// `GET /v1/organizations/{org}/audit-logs`, `GET /v1/audit-logs`
 pub async fn audit_logs(
     State(api): State<Api>,
     caller: Caller,
@@ -149,6 +170,56 @@ pub async fn audit_logs(
     ok(&body)
 }
 
+/// The query string of a question whether the audit log is as it was written.
+#[derive(Deserialize, JsonSchema)]
+pub struct VerifyOptions {
+    /// The day, such as 2026-01-31, by UTC. Default: today.
+    day: Option<String>,
+}
+
+/// What a day of the audit log holds, and what is wrong with it.
+#[derive(Serialize, JsonSchema)]
+pub struct AuditVerdict {
+    day: String,
+    /// Whether nothing was removed, added or changed.
+    intact: bool,
+    files: u64,
+    lines: u64,
+    /// Files that are not sealed yet: that some of those were removed would not be noticed. None a minute after they
+    /// were written.
+    unsealed: u64,
+    /// One sentence for each thing that is wrong.
+    problems: Vec<String>,
+}
+
+/// `GET /v1/organizations/{org}/audit-logs/verify`, `GET /v1/audit-logs/verify`
+pub async fn verify_audit(
+    State(api): State<Api>,
+    caller: Caller,
+    options: Result<Query<VerifyOptions>, QueryRejection>,
+) -> Answer {
+    let wrong = || ApiError::invalid("day must be a day such as 2026-01-31, given once at most");
+    let Query(options) = options.map_err(|_| wrong())?;
+    let control = &api.inner.control;
+    let day = options
+        .day
+        .unwrap_or_else(|| super::rfc3339(control.now())[..10].to_owned());
+    // It becomes part of a key.
+    let parsed = chrono::NaiveDate::parse_from_str(&day, "%Y-%m-%d").map_err(|_| wrong())?;
+    if parsed.to_string() != day {
+        return Err(wrong());
+    }
+    let report = control.verify_audit(&caller.org, &day).await?;
+    ok(&AuditVerdict {
+        day,
+        intact: report.problems.is_empty(),
+        files: report.files,
+        lines: report.lines,
+        unsealed: report.unsealed,
+        problems: report.problems,
+    })
+}
+
 /// An entry as clients of Turso read it, and our fields beside it.
 fn entry(line: &AuditLine) -> Json {
     json!({
@@ -168,3 +239,5 @@ fn entry(line: &AuditLine) -> Json {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_plan;

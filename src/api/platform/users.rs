@@ -32,8 +32,10 @@ pub struct NewUserBody {
 /// What changes of a user.
 #[derive(Deserialize, JsonSchema)]
 pub struct UserChange {
-    /// The new password; every session ends.
+    /// The new password; every session and platform token ends.
     password: Option<String>,
+    /// The password until now, for a new one; not with the operator's key.
+    old_password: Option<String>,
     /// The full name.
     name: Option<String>,
 }
@@ -170,6 +172,9 @@ pub async fn change(State(api): State<Api>, caller: Caller, params: Params, requ
     }
     let wanted: UserChange = body(&api, request).await?;
     let control = &api.inner.control;
+    if wanted.password.is_some() && caller.principal.kind != CredentialKind::Bootstrap {
+        check_old_password(&api, &caller, &user, wanted.old_password).await?;
+    }
     let password = match wanted.password {
         Some(password) => Some(control.hash_password(Hidden::new(password)).await?),
         None => None,
@@ -180,6 +185,7 @@ pub async fn change(State(api): State<Api>, caller: Caller, params: Params, requ
             if let Some(password) = &password {
                 user.password = Some(password.clone());
                 user.end_sessions(now);
+                user.end_tokens(now);
             }
             if let Some(name) = &wanted.name {
                 crate::control::users::check_full_name(name)?;
@@ -188,9 +194,28 @@ pub async fn change(State(api): State<Api>, caller: Caller, params: Params, requ
             Ok(())
         })
         .await?;
+    if password.is_some() {
+        // They count no more; their names are free again.
+        control.revoke_ended_tokens(&changed).await?;
+    }
     let data = json!({"password": password.is_some(), "name": wanted.name.is_some()});
     audit(&api, &caller, &caller.org, "user-update", &user.username, data).await?;
     ok(&show(&api, &changed).await?)
+}
+
+/// Whoever found a session open must not be able to keep the user out with it.
+///
+/// # Errors
+///
+/// 400 without it; 403 when it is another one; 429 when that was so too often.
+async fn check_old_password(api: &Api, caller: &Caller, user: &User, old: Option<String>) -> Result<(), Error> {
+    let missing = || Error::invalid("old_password is missing: give the password until now");
+    let old = Hidden::new(old.ok_or_else(missing)?);
+    let signed_in = api.inner.control.sign_in(&user.username, old, caller.ip).await;
+    signed_in.map(|_| ()).map_err(|e| match e.kind {
+        ErrorKind::Unauthenticated => Error::new(ErrorKind::Forbidden, "forbidden: old_password is wrong"),
+        _ => e,
+    })
 }
 
 /// `DELETE /v1/users/{username}`

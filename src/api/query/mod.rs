@@ -64,9 +64,8 @@ pub(super) struct Root {
     queries: Option<Vec<Object<Single>>>,
     consistency: Option<Object<Consistency>>,
     vector_encoding: Option<VectorEncoding>,
-    /// Accepted; without effect as long as queries are answered from memory.
-    #[serde(rename = "disable_cache")]
-    _disable_cache: Option<bool>,
+    /// Reads what is indexed from the object store.
+    disable_cache: Option<bool>,
     // Written out rather than flattened: flattening loses `deny_unknown_fields`.
     rank_by: Option<Json>,
     top_k: Option<u64>,
@@ -98,9 +97,8 @@ struct Single {
     group_by: Option<Json>,
     compute_attributes: Option<Json>,
     rerank_by: Option<Json>,
-    /// As in [`Root`].
-    #[serde(rename = "disable_cache")]
-    _disable_cache: Option<bool>,
+    /// As in [`Root`], for all queries of the request.
+    disable_cache: Option<bool>,
 }
 
 // Part of the API: clients' tests match `expected struct Consistency`.
@@ -163,7 +161,7 @@ impl Root {
             group_by: self.group_by,
             compute_attributes: self.compute_attributes,
             rerank_by: self.rerank_by,
-            _disable_cache: None,
+            disable_cache: self.disable_cache,
         }
     }
 }
@@ -182,7 +180,10 @@ fn several(
     limits: &Limits,
 ) -> Result<(Vec<Query>, Option<Rerank>), Invalid> {
     nothing_besides_queries(&root)?;
-    let queries = subqueries(queries, limits)?;
+    let mut queries = subqueries(queries, limits)?;
+    if root.disable_cache == Some(true) {
+        queries.iter_mut().for_each(|q| q.bypass_cache = true);
+    }
     let beside = Beside {
         top_k: root.top_k,
         limit: root.limit,
@@ -270,8 +271,10 @@ fn query(single: Single, limits: &Limits) -> Result<Query, Invalid> {
     if single.rerank_by.is_some() {
         return Err(Invalid::new("rerank_by is not allowed in queries; put it beside them"));
     }
+    let bypass_cache = single.disable_cache.unwrap_or(false);
     if single.aggregate_by.is_some() || single.group_by.is_some() {
-        return aggregate::query(single, limits);
+        let query = aggregate::query(single, limits)?;
+        return Ok(Query { bypass_cache, ..query });
     }
     let limit = limit::parse(single.top_k, single.limit, limits.rows_max)?;
     let limit = limit.ok_or_else(|| Invalid::new("limit is required"))?;
@@ -301,6 +304,7 @@ fn query(single: Single, limits: &Limits) -> Result<Query, Invalid> {
             None => Vec::new(),
         },
         distance_metric: single.distance_metric.as_deref().map(metric).transpose()?,
+        bypass_cache,
         ..Query::default()
     })
 }

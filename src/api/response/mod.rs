@@ -55,8 +55,7 @@ pub fn query(outcome: &QueryOutcome, multi: bool, encoding: VectorEncoding, tota
         }
     }
     let returned: u64 = outcome.results.iter().map(bytes_returned).sum();
-    let temperature = if outcome.cold { "cold" } else { "hot" };
-    let ratio = if outcome.cold { "0.0" } else { "1.0" };
+    let (ratio, temperature) = cache(outcome);
     let tail = format!(
         ",\"billing\":{{\"billable_logical_bytes_queried\":{BYTES_QUERIED_MIN},\
          \"billable_logical_bytes_returned\":{returned}}},\
@@ -72,6 +71,13 @@ pub fn query(outcome: &QueryOutcome, multi: bool, encoding: VectorEncoding, tota
     );
     out.extend_from_slice(tail.as_bytes());
     out
+}
+
+/// `cache_hit_ratio`, which clients want with a decimal point, and `cache_temperature`.
+pub(in crate::api) fn cache(outcome: &QueryOutcome) -> (String, &'static str) {
+    // Down: it is 1.0 only when nothing came from the store.
+    let ratio = (outcome.cache_hit_ratio() * 10_000.0).floor() / 10_000.0;
+    (format!("{ratio:?}"), outcome.cache_temperature().as_str())
 }
 
 /// What embedding took, to be added to `performance`.

@@ -4,6 +4,7 @@ use half::f16;
 use uuid::Uuid;
 
 use super::*;
+use crate::cache::ReadCounts;
 use crate::model::{Schema, Seq};
 use crate::query::{FragmentOffsets, Rank};
 
@@ -18,6 +19,7 @@ fn outcome(results: Vec<QueryResult>) -> QueryOutcome {
         exhaustive_search_rows: 7,
         execution: Duration::from_micros(1),
         cold: false,
+        reads: ReadCounts::default(),
         embedding: None,
     }
 }
@@ -89,6 +91,37 @@ fn an_answer_is_exactly_the_documented_text() {
             r#""last_included_write_at":"2024-01-01T00:00:00.000Z"}}"#
         )
     );
+}
+
+#[test]
+fn what_came_from_the_cache_is_said_with_a_decimal_point() {
+    let of = |cold, memory_bytes, disk_bytes, store_bytes| {
+        let reads = ReadCounts {
+            memory_bytes,
+            disk_bytes,
+            store_bytes,
+            ..ReadCounts::default()
+        };
+        let (ratio, temperature) = cache(&QueryOutcome {
+            cold,
+            reads,
+            ..outcome(Vec::new())
+        });
+        format!("{ratio} {temperature}")
+    };
+    for (said, expected) in [
+        (of(false, 0, 0, 0), "1.0 hot"),
+        (of(true, 0, 0, 0), "0.0 cold"),
+        (of(true, 10, 10, 0), "1.0 hot"),
+        (of(false, 10, 0, 30), "0.25 warm"),
+        (of(false, 10, 20, 10), "0.75 warm"),
+        (of(false, 0, 0, 1), "0.0 cold"),
+        (of(false, 1, 0, 9_999), "0.0001 cold"),
+        (of(false, 1, 0, 999_999), "0.0 cold"),
+        (of(false, 99_999_999, 0, 1), "0.9999 hot"),
+    ] {
+        assert_eq!(said, expected);
+    }
 }
 
 #[test]

@@ -10,10 +10,10 @@ use serde_json::{Map, Value as Json, json};
 use super::fields::{self, FieldInput, FieldType, UNDECLARED};
 use super::search::{of_query, split};
 use super::{At, body_of, engine, no_collection, ok, parse_json};
-use crate::api::Api;
 use crate::api::door::Caller;
 use crate::api::error::Answer;
 use crate::api::handlers::{delete_unprotected, read_body};
+use crate::api::{Api, quota};
 use crate::control::Action;
 use crate::control::search_settings::{Collection, Field};
 use crate::error::{Error, ErrorKind, Result};
@@ -132,6 +132,9 @@ pub async fn create(State(api): State<Api>, caller: Caller, request: Request) ->
         schema: Some(Json::Object(schema).to_string().into()),
         ..Creation::default()
     };
+    if let Some(error) = quota::exhausted(&api, &caller, &name).await? {
+        return Err(error.into());
+    }
     let created = engine(&api, &caller, &name).create(&caller.org, &name, creation).await;
     let known = created.map_err(|e| match e.kind {
         ErrorKind::Conflict => Error::new(

@@ -12,10 +12,11 @@ use crate::api::door::Caller;
 use crate::api::error::{Answer, ApiError};
 use crate::api::handlers::{self, read_body};
 use crate::api::openapi::operations_keys as described;
-use crate::api::{Api, Route, needs, route};
+use crate::api::{Api, Route, minting, needs, route};
 use crate::control::audit::Event;
 use crate::control::keys::rows::RowFilter;
 use crate::control::keys::{KeyRecord, Limited, NEVER, NewKey, is_search_only, value};
+use crate::control::mints::{Attempt, Begun};
 use crate::control::{Action, Hidden, Quota, RateLimits};
 use crate::error::{Error, ErrorKind};
 
@@ -107,7 +108,7 @@ pub struct KeyLimits {
 #[derive(Serialize, JsonSchema)]
 pub struct KeyShown {
     id: u64,
-    /// In the answer to its creation only.
+    /// In the answer to its creation only, and not in one that is repeated for an `Idempotency-Key`.
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<String>,
     /// What the value begins with.
@@ -173,7 +174,7 @@ fn print(status: StatusCode, body: &impl Serialize) -> Answer {
 
 /// `POST /keys`
 pub async fn create(State(api): State<Api>, caller: Caller, request: Request) -> Answer {
-    let (_, body) = read_body(&api, request, BODY_BYTES_MAX).await?;
+    let (headers, body) = read_body(&api, request, BODY_BYTES_MAX).await?;
     let auth = &api.inner.auth;
     let mut new = parse(&body.bytes, auth.allows_custom_values())?;
     if new
@@ -191,7 +192,46 @@ pub async fn create(State(api): State<Api>, caller: Caller, request: Request) ->
         )
         .into());
     }
+    new.created_by = format!("{}:{}", caller.principal.kind.name(), caller.principal.id);
+    let attempt = match minting::begin(&api, &caller, "key", &headers, &body.bytes).await? {
+        None => None,
+        Some(Begun::New(attempt)) => Some(attempt),
+        Some(Begun::Made(id)) => return again(&api, &caller, &id).await,
+    };
+    let (id, record, value) = match make(&api, &caller, new, attempt.as_ref()).await {
+        Ok(made) => made,
+        Err(error) => {
+            minting::failed(&api, attempt.as_ref(), &error).await;
+            return Err(error.into());
+        }
+    };
     let control = &api.inner.control;
+    if let Some(attempt) = &attempt
+        && !control.finish_mint(attempt, &id.to_string()).await?
+    {
+        control.delete_key(&caller.org, id).await?;
+        return Err(attempt.overtaken().into());
+    }
+    print(StatusCode::CREATED, &shown(id, record, value.as_ref()))
+}
+
+/// Makes a key whose maker may; without its value when it is one that an earlier attempt left.
+async fn make(
+    api: &Api,
+    caller: &Caller,
+    mut new: NewKey,
+    attempt: Option<&Attempt>,
+) -> Result<(u64, KeyRecord, Option<Hidden>), Error> {
+    let control = &api.inner.control;
+    new.attempt = attempt.map(|attempt| attempt.name.clone());
+    if let Some(before) = attempt.and_then(|attempt| attempt.before.as_deref())
+        && let Some(id) = control.key_of_attempt(&caller.org, before).await?
+        && let Some(record) = control.key(&caller.org, id).await?
+    {
+        // Perhaps once more: who made it may not have come to it.
+        note(api, caller, "key-create", id, &record).await?;
+        return Ok((id, record, None));
+    }
     let organization = control.organization(&caller.org).await?;
     if let Some(organization) = organization {
         let count = || async { Ok::<_, Error>(control.keys(&caller.org).await?.len() as u64) };
@@ -199,15 +239,23 @@ pub async fn create(State(api): State<Api>, caller: Caller, request: Request) ->
             control.check_quota(&organization, Quota::Keys, count().await?)?;
         }
     }
-    new.created_by = format!("{}:{}", caller.principal.kind.name(), caller.principal.id);
     let made = control.create_key(&caller.org, new).await?;
-    let noted = note(&api, &caller, "key-create", made.id, &made.record).await;
-    if let Err(error) = noted {
+    if let Err(error) = note(api, caller, "key-create", made.id, &made.record).await {
         // Nobody has seen its value.
         control.delete_key(&caller.org, made.id).await?;
-        return Err(error.into());
+        return Err(error);
     }
-    print(StatusCode::CREATED, &shown(made.id, made.record, Some(&made.value)))
+    Ok((made.id, made.record, Some(made.value)))
+}
+
+/// The answer to a request that made a key before: the key, without its value.
+async fn again(api: &Api, caller: &Caller, id: &str) -> Answer {
+    let found = match id.parse() {
+        Ok(id) => api.inner.control.key(&caller.org, id).await?.map(|record| (id, record)),
+        Err(_) => None,
+    };
+    let (id, record) = found.ok_or_else(|| minting::deleted("key"))?;
+    print(StatusCode::CREATED, &shown(id, record, None))
 }
 
 /// `GET /keys`
@@ -337,6 +385,7 @@ fn parse(body: &[u8], allows_values: bool) -> Result<NewKey, Error> {
         autodelete,
         limited,
         created_by: String::new(),
+        attempt: None,
     })
 }
 

@@ -16,6 +16,7 @@ mod export;
 mod fields;
 mod import;
 pub mod keys;
+pub mod machine;
 pub mod operator;
 mod search;
 mod settings;

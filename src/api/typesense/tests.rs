@@ -432,3 +432,45 @@ async fn search_settings_are_kept() {
         assert_eq!(books.send("PUT", path, body.to_string()).await.0, 400, "{path} {body}");
     }
 }
+
+#[tokio::test]
+async fn operators_see_figures_without_names() {
+    let books = books().await;
+    books.add(json!({"id": "1", "title": "Otters"})).await;
+    let (status, figures) = books.send("GET", "/metrics.json", "").await;
+    assert_eq!(status, 200, "{figures}");
+    let figures = figures.as_object().expect("an object");
+    assert!(
+        figures
+            .values()
+            .all(|v| v.as_str().is_some_and(|v| v.parse::<f64>().is_ok())),
+        "{figures:?}"
+    );
+    #[cfg(target_os = "linux")]
+    for name in [
+        "system_cpu_active_percentage",
+        "system_memory_used_bytes",
+        "typesense_memory_resident_bytes",
+    ] {
+        assert!(figures.contains_key(name), "{name}: {figures:?}");
+    }
+    let (status, text) = books.text("GET", "/stats.json", "").await;
+    assert_eq!(status, 200, "{text}");
+    let stats: Json = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(stats["pending_write_batches"], 0);
+    assert!(
+        stats["requests_per_second"].is_object() && stats["search_latency_ms"].is_number(),
+        "{stats}"
+    );
+    assert!(!text.contains("books"), "{text}");
+    // A key without the actions learns nothing.
+    let key = json!({"description": "", "actions": ["documents:*", "debug:list"], "collections": ["*"]});
+    let (_, key) = books.send("POST", "/keys", key.to_string()).await;
+    let key = key["value"].as_str().expect("shown once").to_owned();
+    for (path, expected) in [("/metrics.json", 401), ("/stats.json", 401), ("/debug", 200)] {
+        let request = axum::http::Request::get(path).header("x-typesense-api-key", &key);
+        let request = request.body(Body::empty()).expect("valid");
+        let response = books.app.clone().oneshot(request).await.expect("infallible");
+        assert_eq!(response.status(), expected, "{path}");
+    }
+}

@@ -1,8 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::auth::tests::control;
 use crate::control::Secret;
+use crate::control::testing::control;
 use crate::error::ErrorKind;
 
 const K: &[u8] = b"0123456789abcdef0123456789abcdef";
@@ -108,7 +108,7 @@ async fn expiry_has_a_leeway_of_half_a_minute() {
         assert_eq!(found.is_ok(), counts, "{by}");
     }
     let soon = recognise(&control, &mint(&control, &expiring(60))).await.expect("ours");
-    assert_eq!(soon.chain[0].not_after, Some(control.now() + 60 + LEEWAY - 1));
+    assert_eq!(soon.chain[0].not_after, Some(control.now() + 60 + jwt::LEEWAY - 1));
 }
 
 /// A token with this header and these claims, signed as if they were ours.

@@ -57,6 +57,8 @@ pub struct NewKey {
     pub limited: Limited,
     /// Kind and id of the credential that asked for it.
     pub created_by: String,
+    /// The attempt that makes it, where the request has an idempotency key (`mints`).
+    pub attempt: Option<String>,
 }
 
 /// What a key may see and use, beyond what Typesense's keys can be limited to.
@@ -110,6 +112,9 @@ pub struct KeyRecord {
     /// Seconds since the epoch.
     pub created_at: u64,
     pub created_by: String,
+    /// The attempt that made it, where the request had an idempotency key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    attempt: Option<String>,
     /// The value of a search-only key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sealed: Option<Sealed>,
@@ -309,6 +314,7 @@ impl Control {
                 autodelete: new.autodelete,
                 created_at: self.now(),
                 created_by: new.created_by.clone(),
+                attempt: new.attempt.clone(),
                 sealed,
                 limited: new.limited.clone(),
             };
@@ -405,6 +411,21 @@ impl Control {
             tracing::debug!(%org, id, %error, "the marker of a key was not removed");
         }
         Ok(())
+    }
+
+    /// The key that an attempt made whose end nobody heard of, if it lives. Costs as [`keys`](Self::keys), and a LIST
+    /// and a GET more.
+    pub async fn key_of_attempt(&self, org: &OrgId, attempt: &str) -> Result<Option<u64>> {
+        let keys = self.keys(org).await?;
+        let found = keys
+            .into_iter()
+            .find(|(_, record)| record.attempt.as_deref() == Some(attempt));
+        let Some((id, record)) = found else { return Ok(None) };
+        let digest = unhex(&record.sha256).ok_or_else(damaged)?;
+        let claim: Option<Claim> = self.records().get(&paths::key_digest(&digest)).await?;
+        Ok(claim
+            .is_some_and(|claim| claim.id == id && claim.org == org.as_str())
+            .then_some(id))
     }
 
     /// The keys of an organization by id. Costs one LIST per thousand keys there ever were, and one GET each.

@@ -26,6 +26,8 @@ pub struct Swept {
     pub left_behind: u64,
     /// Markers of keys that are no more.
     pub markers: u64,
+    /// Revisions of what is remembered of requests with idempotency keys.
+    pub mints: u64,
 }
 
 impl Control {
@@ -55,6 +57,7 @@ impl Control {
         let mut swept = Swept::default();
         let mut alive = HashSet::new();
         for org in self.organization_ids().await? {
+            swept.mints += self.forget_mints(&org).await?;
             let keys = self.keys(&org).await?;
             if keys.is_empty() {
                 continue;

@@ -11,6 +11,7 @@ fn new(actions: &[&str]) -> NewKey {
         autodelete: false,
         limited: Limited::default(),
         created_by: "bootstrap:bootstrap".into(),
+        attempt: None,
     }
 }
 
@@ -150,8 +151,8 @@ async fn the_sweep_removes_what_has_expired_and_what_was_left() {
         swept,
         Swept {
             expired: 1,
-            left_behind: 0,
-            markers: 1
+            markers: 1,
+            ..Swept::default()
         },
         "what is young may be in the making"
     );
@@ -160,9 +161,8 @@ async fn the_sweep_removes_what_has_expired_and_what_was_left() {
     assert_eq!(
         swept,
         Swept {
-            expired: 0,
             left_behind: 1,
-            markers: 0
+            ..Swept::default()
         }
     );
     let left: Vec<u64> = control

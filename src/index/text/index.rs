@@ -4,6 +4,7 @@
 //! rows; and a hash table from a term to its ordinal. Nothing is allocated per term.
 
 use std::hash::BuildHasher;
+use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::DataType;
@@ -13,18 +14,58 @@ use super::analysis::{Analyzer, Buffer};
 use crate::base::Bitset;
 use crate::model::FullTextConfig;
 
-/// The inverted index of one attribute over the rows `0..rows` of a tail chunk. Immutable.
+/// The inverted index of one attribute over the rows `0..rows` of a tail chunk or a segment. Immutable.
+///
+/// Of a segment it may know some terms only, those that a query needs; lengths and statistics are
+/// those of all rows all the same.
 pub struct TextIndex {
     config: FullTextConfig,
     terms: Terms,
     /// Postings of term `t`: `postings[starts[t]..starts[t + 1]]`.
     starts: Vec<usize>,
     postings: Vec<Posting>,
-    /// Tokens of each row.
-    lengths: Vec<u32>,
+    lengths: Arc<RowLengths>,
+}
+
+/// How long the text of each row is, the same whichever terms an index knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowLengths {
+    /// Tokens of each row; 0 for null.
+    tokens: Vec<u32>,
     /// Rows that are not null.
     present: Bitset,
     stats: FieldStats,
+}
+
+impl RowLengths {
+    pub(super) fn new(tokens: Vec<u32>, present: Bitset) -> Self {
+        assert_eq!(tokens.len(), present.len(), "a length per row");
+        let stats = FieldStats {
+            docs: present.count() as u64,
+            tokens: tokens.iter().map(|n| u64::from(*n)).sum(),
+        };
+        Self { tokens, present, stats }
+    }
+
+    /// How many rows, null ones included.
+    pub fn rows(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// The rows that are not null.
+    pub fn present(&self) -> &Bitset {
+        &self.present
+    }
+
+    /// Rows with a value and their tokens.
+    pub fn stats(&self) -> FieldStats {
+        self.stats
+    }
+
+    /// About how much memory it holds, in bytes.
+    pub fn memory_bytes(&self) -> usize {
+        size_of::<Self>() + self.tokens.capacity() * size_of::<u32>() + size_of_val(self.present.words())
+    }
 }
 
 /// One row that contains a term.
@@ -57,23 +98,7 @@ impl TextIndex {
     /// are one field, null elements are skipped. Panics on a column of another type.
     pub fn build(config: &FullTextConfig, column: &ArrayRef) -> Self {
         let mut builder = Builder::new(config, column.len());
-        match column.data_type() {
-            DataType::LargeUtf8 => {
-                for (row, text) in column.as_string::<i64>().iter().enumerate() {
-                    if let Some(text) = text {
-                        builder.add(row, std::iter::once(text));
-                    }
-                }
-            }
-            DataType::List(field) if *field.data_type() == DataType::LargeUtf8 => {
-                for (row, texts) in column.as_list::<i32>().iter().enumerate() {
-                    if let Some(texts) = texts {
-                        builder.add(row, texts.as_string::<i64>().iter().flatten());
-                    }
-                }
-            }
-            other => panic!("the schema gives full text only to strings and arrays of them, not to {other}"),
-        }
+        for_each_row(column, |row, texts| builder.add(row, texts));
         builder.finish()
     }
 
@@ -114,30 +139,26 @@ impl TextIndex {
                 }
             }
         }
-        Self::new(config, merged.terms, starts, postings, merged.lengths, merged.present)
+        let lengths = RowLengths::new(merged.lengths, merged.present);
+        Self::new(config, merged.terms, starts, postings, Arc::new(lengths))
     }
 
-    fn new(
+    /// * `starts` — where the postings of each term begin, and the end of the last
+    pub(super) fn new(
         config: FullTextConfig,
         mut terms: Terms,
         starts: Vec<usize>,
         postings: Vec<Posting>,
-        lengths: Vec<u32>,
-        present: Bitset,
+        lengths: Arc<RowLengths>,
     ) -> Self {
+        assert_eq!(starts.len(), terms.len() + 1, "postings of every term");
         terms.shrink();
-        let stats = FieldStats {
-            docs: present.count() as u64,
-            tokens: lengths.iter().map(|n| u64::from(*n)).sum(),
-        };
         Self {
             config,
             terms,
             starts,
             postings,
             lengths,
-            present,
-            stats,
         }
     }
 
@@ -148,12 +169,12 @@ impl TextIndex {
 
     /// How many rows, null ones included.
     pub fn rows(&self) -> usize {
-        self.lengths.len()
+        self.lengths.rows()
     }
 
     /// Rows with a value and their tokens.
     pub fn stats(&self) -> FieldStats {
-        self.stats
+        self.lengths.stats
     }
 
     /// The rows that contain `term`, ascending; empty when none does.
@@ -173,9 +194,14 @@ impl TextIndex {
         &self.postings[self.starts[ordinal]..self.starts[ordinal + 1]]
     }
 
+    /// The rows that are not null.
+    pub fn present(&self) -> &Bitset {
+        self.lengths.present()
+    }
+
     /// How many tokens a row has; 0 for null.
     pub fn length(&self, row: u32) -> u32 {
-        self.lengths[row as usize]
+        self.lengths.tokens[row as usize]
     }
 
     /// About how much memory it holds, in bytes.
@@ -184,14 +210,35 @@ impl TextIndex {
             + self.terms.memory_bytes()
             + self.starts.capacity() * size_of::<usize>()
             + self.postings.capacity() * size_of::<Posting>()
-            + self.lengths.capacity() * size_of::<u32>()
-            + size_of_val(self.present.words())
+            + self.lengths.memory_bytes()
+    }
+}
+
+/// Hands over the texts of each row that is not null, first to last. Panics on a column of another
+/// type than [`TextIndex::build`] takes.
+pub(super) fn for_each_row(column: &ArrayRef, mut each: impl for<'a> FnMut(usize, &mut dyn Iterator<Item = &'a str>)) {
+    match column.data_type() {
+        DataType::LargeUtf8 => {
+            for (row, text) in column.as_string::<i64>().iter().enumerate() {
+                if let Some(text) = text {
+                    each(row, &mut std::iter::once(text));
+                }
+            }
+        }
+        DataType::List(field) if *field.data_type() == DataType::LargeUtf8 => {
+            for (row, texts) in column.as_list::<i32>().iter().enumerate() {
+                if let Some(texts) = texts {
+                    each(row, &mut texts.as_string::<i64>().iter().flatten());
+                }
+            }
+        }
+        other => panic!("the schema gives full text only to strings and arrays of them, not to {other}"),
     }
 }
 
 /// Where the group of each ordinal begins, and the end of the last; and a copy to advance while
 /// the groups are filled.
-fn starts_of(counts: &[u32]) -> (Vec<usize>, Vec<usize>) {
+pub(super) fn starts_of(counts: &[u32]) -> (Vec<usize>, Vec<usize>) {
     let mut starts = Vec::with_capacity(counts.len() + 1);
     let mut end = 0;
     starts.push(end);
@@ -277,7 +324,8 @@ impl Builder {
                 *at += 1;
             }
         }
-        TextIndex::new(self.config, self.terms, starts, postings, self.lengths, self.present)
+        let lengths = RowLengths::new(self.lengths, self.present);
+        TextIndex::new(self.config, self.terms, starts, postings, Arc::new(lengths))
     }
 }
 
@@ -291,9 +339,9 @@ struct Merged {
 
 impl Merged {
     fn take_rows(&mut self, index: &TextIndex, remap: &[Option<u32>]) {
-        for old in index.present.iter() {
+        for old in index.lengths.present.iter() {
             if let Some(new) = remap[old] {
-                self.lengths[new as usize] = index.lengths[old];
+                self.lengths[new as usize] = index.lengths.tokens[old];
                 self.present.insert(new as usize);
             }
         }
@@ -321,7 +369,7 @@ impl Merged {
 
 /// A set of terms numbered in the order of their arrival.
 #[derive(Default)]
-struct Terms {
+pub(super) struct Terms {
     /// All terms, one after the other.
     text: String,
     /// Where each term ends in `text`.
@@ -333,11 +381,11 @@ struct Terms {
 }
 
 impl Terms {
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.ends.len()
     }
 
-    fn get(&self, ordinal: usize) -> &str {
+    pub(super) fn get(&self, ordinal: usize) -> &str {
         term_at(&self.text, &self.ends, ordinal)
     }
 
@@ -349,7 +397,7 @@ impl Terms {
     }
 
     /// The ordinal of `term`, the next free one when it is new.
-    fn intern(&mut self, term: &str) -> u32 {
+    pub(super) fn intern(&mut self, term: &str) -> u32 {
         let hash = self.hasher.hash_one(term);
         if let Some(ordinal) = self
             .table
@@ -357,7 +405,7 @@ impl Terms {
         {
             return *ordinal;
         }
-        let ordinal = u32::try_from(self.ends.len()).expect("a tail chunk is far below 2^32 terms");
+        let ordinal = u32::try_from(self.ends.len()).expect("a chunk or segment is far below 2^32 terms");
         self.text.push_str(term);
         self.ends.push(self.text.len());
         let Self { text, ends, hasher, .. } = self;

@@ -1,8 +1,9 @@
 //! Full text: analysis, the inverted index of a set of rows, BM25.
 //!
 //! Text becomes tokens in [`analysis`], tokens of many rows become a [`TextIndex`] in `index`, and
-//! [`bm25`] ranks the rows of several indexes by one set of statistics. Everything is in memory and
-//! costs no object-store request.
+//! [`bm25`] ranks the rows of several indexes by one set of statistics. [`stored`] is the form that a
+//! segment keeps, of which an index is loaded that knows the terms of a query. Everything is in memory
+//! and costs no object-store request.
 //!
 //! # What stays true
 //!
@@ -13,10 +14,12 @@
 pub mod analysis;
 pub mod bm25;
 mod index;
+pub mod stored;
 
 #[cfg(test)]
 mod tests;
 
 pub use analysis::{Analyzer, Buffer, Token};
 pub use bm25::{Bm25, QueryTerm, TextHit, last_token, query_terms, search};
-pub use index::{FieldStats, Posting, TextIndex};
+pub use index::{FieldStats, Posting, RowLengths, TextIndex};
+pub use stored::TermWanted;

@@ -123,6 +123,14 @@ pub struct Counts {
     pub searched: bool,
 }
 
+/// What a request with an idempotency key was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// Tells whether it is the same request: a digest of its body.
+    pub body: u128,
+    pub counts: Counts,
+}
+
 /// The part of the world that a [`Write`] was prepared for.
 #[derive(Clone, Debug, Default)]
 pub struct Basis {

@@ -2,56 +2,72 @@
 //!
 //! Two phases (serializable, stronger than the documented read committed): before the request
 //! queues up, [`Matched::on`] evaluates its filters on the newest snapshot; when it is committed,
-//! only chunks that came since are evaluated. Chunks never change, so what was found in one stays
+//! only chunks and segments that came since are evaluated. They never change, so what was found in one stays
 //! right; which of its rows are live is asked again.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::base::{Bitset, CpuPool, Priority};
+use super::stored::StoredRows;
+use crate::base::{Bitset, CpuPool};
+use crate::error::Error;
 use crate::model::write::{PatchByFilter, Write};
 use crate::model::{Filter, IdColumn, Invalid, Limits, NamedColumn, RowBatch, Schema};
-use crate::query::filter::{self, BoundFilter};
+use crate::query::{Matching, filter, matching as matching_rows};
+use crate::segment::{SegmentId, SegmentPart};
 use crate::snapshot::Snapshot;
 use crate::tail::{self, Chunk, Part};
 
-/// What a request's filters match in the chunks of a snapshot.
+/// What a request's filters match in the chunks and segments of a snapshot.
 pub(in crate::namespace) struct Matched {
     /// What the filters were bound to.
-    schema: Arc<Schema>,
-    delete: Found,
-    patch: Found,
+    pub(super) schema: Arc<Schema>,
+    pub(super) delete: Found,
+    pub(super) patch: Found,
     /// Rows of the snapshot that match `patch_by_filter`.
     patched: u64,
 }
 
-/// By the address of a chunk, which is held so that the address stays its own.
-// Only looked up, never iterated: its order matters to nobody.
+// Only looked up, never iterated: their order matters to nobody.
 #[derive(Default)]
-struct Found(HashMap<usize, (Arc<Chunk>, Bitset)>);
+pub(super) struct Found {
+    /// By the address of a chunk, which is held so that the address stays its own.
+    chunks: HashMap<usize, (Arc<Chunk>, Bitset)>,
+    segments: HashMap<SegmentId, Bitset>,
+}
+
+/// Why nothing was found.
+#[derive(Debug)]
+pub(in crate::namespace) enum Unmatched {
+    /// A filter does not fit the schema.
+    Invalid,
+    /// A segment cannot be read.
+    Unread(Error),
+}
 
 impl Matched {
     /// Evaluates the filters of a write on a snapshot, beside whatever is being committed.
     ///
     /// # Errors
     ///
-    /// A filter that does not fit the schema.
-    pub async fn on(snapshot: &Snapshot, write: &Write, cpu: &CpuPool) -> Result<Option<Self>, Invalid> {
+    /// A filter that does not fit the schema, or a segment that cannot be read.
+    pub async fn on(snapshot: &Snapshot, write: &Write, cpu: &CpuPool) -> Result<Option<Self>, Unmatched> {
         // A request that changes the schema is evaluated whole when it is committed.
         if !write.by_filter() || !write.schema.is_empty() {
             return Ok(None);
         }
         let search = async |filter: Option<&Filter>| match filter {
             Some(filter) => {
-                let bound = Arc::new(filter::bind(filter, &snapshot.schema)?);
-                Ok(search(&bound, &snapshot.parts, cpu).await)
+                let bound = filter::bind(filter, &snapshot.schema).map_err(|_| Unmatched::Invalid)?;
+                let found = matching_rows(snapshot, &Arc::new(bound), cpu).await;
+                Ok(Found::of(snapshot, found.map_err(Unmatched::Unread)?))
             }
-            None => Ok(Found::default()),
+            None => Ok::<_, Unmatched>(Found::default()),
         };
         let patch = search(write.patch_by_filter.as_ref().map(|p| &p.filter)).await?;
         Ok(Some(Self {
             delete: search(write.delete_by_filter.as_ref().map(|d| &d.filter)).await?,
-            patched: patch.live(&snapshot.parts),
+            patched: patch.live(&snapshot.parts, &snapshot.segments),
             patch,
             schema: snapshot.schema.clone(),
         }))
@@ -59,15 +75,32 @@ impl Matched {
 }
 
 impl Found {
-    /// How many of the rows are live in `parts`.
-    fn live(&self, parts: &[Part]) -> u64 {
-        let live = |part: &Part| {
-            let (_, matching) = self.0.get(&address(&part.chunk))?;
-            let mut live = matching.clone();
-            live.and(&part.live);
-            Some(live.count() as u64)
+    fn of(snapshot: &Snapshot, matching: Matching) -> Self {
+        let chunks = snapshot.parts.iter().zip(matching.parts);
+        let segments = snapshot.segments.iter().zip(matching.segments);
+        Self {
+            chunks: chunks
+                .map(|(p, rows)| (address(&p.chunk), (p.chunk.clone(), rows)))
+                .collect(),
+            segments: segments.map(|(p, rows)| (p.segment.meta().id, rows)).collect(),
+        }
+    }
+
+    /// How many of the rows are live.
+    fn live(&self, parts: &[Part], segments: &[SegmentPart]) -> u64 {
+        let count = |matching: &Bitset, live: &Bitset| {
+            let mut both = matching.clone();
+            both.and(live);
+            both.count() as u64
         };
-        parts.iter().filter_map(live).sum()
+        let chunk = |part: &Part| Some(count(&self.chunks.get(&address(&part.chunk))?.1, &part.live));
+        let segment = |part: &SegmentPart| Some(count(self.segment(part)?, &part.live));
+        parts.iter().filter_map(chunk).sum::<u64>() + segments.iter().filter_map(segment).sum::<u64>()
+    }
+
+    /// The rows that match in a segment, dead or alive.
+    pub(super) fn segment(&self, part: &SegmentPart) -> Option<&Bitset> {
+        self.segments.get(&part.segment.meta().id)
     }
 }
 
@@ -90,18 +123,6 @@ pub(in crate::namespace) fn repeated_bytes(
     rows.saturating_mul(values).min(limits.body_bytes_max)
 }
 
-async fn search(filter: &Arc<BoundFilter>, parts: &[Part], cpu: &CpuPool) -> Found {
-    let jobs = parts.iter().map(|part| {
-        let (filter, chunk) = (filter.clone(), part.chunk.clone());
-        move || {
-            let matching = filter::evaluate(&filter, &chunk);
-            (address(&chunk), (chunk, matching))
-        }
-    });
-    let found = cpu.run_all(Priority::Foreground, jobs.collect()).await;
-    Found(found.into_iter().collect())
-}
-
 fn address(chunk: &Arc<Chunk>) -> usize {
     Arc::as_ptr(chunk).addr()
 }
@@ -112,10 +133,11 @@ pub(super) fn to_delete(
     schema: &Arc<Schema>,
     parts: &[Part],
     matched: Option<&Matched>,
+    stored: &StoredRows,
     limit: Limit,
 ) -> Result<(IdColumn, bool), Invalid> {
     let found = matched.filter(|m| m.schema == *schema).map(|m| &m.delete);
-    matching(filter, schema, parts, found, limit)
+    matching(filter, schema, parts, found, stored, limit)
 }
 
 /// The rows to patch, in id order, with their new values, and whether there are more.
@@ -128,11 +150,12 @@ pub(super) fn to_patch(
     schema: &Arc<Schema>,
     parts: &[Part],
     matched: Option<&Matched>,
+    stored: &StoredRows,
     limit: Limit,
     bytes_max: u64,
 ) -> Result<(RowBatch, bool), Invalid> {
     let found = matched.filter(|m| m.schema == *schema).map(|m| &m.patch);
-    let (ids, more) = matching(&patch.filter, schema, parts, found, limit)?;
+    let (ids, more) = matching(&patch.filter, schema, parts, found, stored, limit)?;
     if patch.bytes.saturating_mul(ids.len() as u64) > bytes_max {
         return Err(Invalid::new(format!(
             "patch_by_filter: {} rows would each get {} bytes, more than the {bytes_max} bytes that a request may \
@@ -159,33 +182,55 @@ pub(super) struct Limit {
     pub allow_partial: bool,
 }
 
+impl Limit {
+    pub fn of_delete(allow_partial: bool, limits: &Limits) -> Self {
+        Self {
+            operation: "delete_by_filter",
+            rows: limits.delete_by_filter_max,
+            allow_partial,
+        }
+    }
+
+    pub fn of_patch(allow_partial: bool, limits: &Limits) -> Self {
+        Self {
+            operation: "patch_by_filter",
+            rows: limits.patch_by_filter_max,
+            allow_partial,
+        }
+    }
+}
+
 fn matching(
     filter: &Filter,
     schema: &Schema,
     parts: &[Part],
     found: Option<&Found>,
+    stored: &StoredRows,
     limit: Limit,
 ) -> Result<(IdColumn, bool), Invalid> {
     let bound = filter::bind(filter, schema)?;
     let mut places: Vec<(usize, usize)> = Vec::new();
     for (at, part) in parts.iter().enumerate() {
-        let mut rows = match found.and_then(|f| f.0.get(&address(&part.chunk))) {
+        let mut rows = match found.and_then(|f| f.chunks.get(&address(&part.chunk))) {
             Some((_, matching)) => matching.clone(),
             None => filter::evaluate(&bound, &part.chunk),
         };
         rows.and(&part.live);
         places.extend(rows.iter().map(|row| (at, row)));
     }
-    let more = places.len() > limit.rows;
+    let matches = places.len() as u64 + stored.count;
+    let more = matches > limit.rows as u64;
     if more && !limit.allow_partial {
         let Limit { operation, rows, .. } = limit;
         return Err(Invalid::new(format!(
-            "{operation} matches {} rows, and one request may touch {rows}; nothing was changed: set \
-             {operation}_allow_partial and repeat the request while the answer has rows_remaining",
-            places.len()
+            "{operation} matches {matches} rows, and one request may touch {rows}; nothing was changed: set \
+             {operation}_allow_partial and repeat the request while the answer has rows_remaining"
         )));
     }
-    let ids: Vec<&IdColumn> = parts.iter().map(|p| &p.chunk.ids).collect();
+    let ids: Vec<&IdColumn> = parts.iter().map(|p| &p.chunk.ids).chain(&stored.ids).collect();
+    for (at, column) in stored.ids.iter().enumerate() {
+        places.extend((0..column.len()).map(|row| (parts.len() + at, row)));
+    }
     // In id order, so that what is done does not depend on how rows are spread over parts.
     places.sort_unstable_by(|a, b| ids[a.0].compare(a.1, ids[b.0], b.1));
     places.truncate(limit.rows);

@@ -4,10 +4,12 @@ mod by_filter;
 mod condition;
 mod rows;
 mod search;
+mod stored;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::error::{Error, ErrorKind};
@@ -19,9 +21,10 @@ use crate::model::{IdempotencyKey, Invalid, Limits, NamespaceName, RowBatch, Sch
 use crate::snapshot::{Remembered, Snapshot};
 use crate::wal::{BlobRef, Operation, Reply};
 
-pub(super) use by_filter::{Matched, repeated_bytes};
+pub(super) use by_filter::{Matched, Unmatched, repeated_bytes};
 use rows::Rows;
 use search::search;
+pub(super) use stored::Stored;
 
 use super::copy::CopyRequest;
 use super::create::CreateRequest;
@@ -104,6 +107,8 @@ pub(super) struct Effects {
     pub operations: Vec<Operation>,
     /// Blobs that hold `operations`.
     pub staged: Option<Staged>,
+    /// The encoded manifest that a branch begins with.
+    pub branch: Option<Bytes>,
     pub key: Option<IdempotencyKey>,
     pub counts: Counts,
     /// The schema after the request.
@@ -122,14 +127,19 @@ impl Effects {
 
 /// Evaluates requests in order on `base`, each on what the ones before it leave behind. One that
 /// fails changes nothing and does not touch the others.
+///
+/// * `base` — with all rows in its tail that the requests read
+/// * `stored` — what the filters of the one request match in segments, if there are any
 pub(super) fn evaluate(
     requests: &[Arc<Change>],
     base: &Snapshot,
+    stored: &Stored,
     name: &NamespaceName,
     limits: &Limits,
 ) -> Vec<Verdict> {
     let mut state = Evaluation {
         base,
+        stored,
         name,
         limits,
         exists: base.exists(),
@@ -150,6 +160,7 @@ pub(super) fn evaluate(
 
 struct Evaluation<'a> {
     base: &'a Snapshot,
+    stored: &'a Stored,
     name: &'a NamespaceName,
     limits: &'a Limits,
     exists: bool,
@@ -257,6 +268,7 @@ impl Evaluation<'_> {
                 &self.schema,
                 &mut self.rows,
                 request.matched.as_ref(),
+                self.stored,
                 self.limits,
             )?,
             false => self.blind(write),
@@ -296,6 +308,10 @@ impl Evaluation<'_> {
         check_size(&self.settings, self.name, self.bytes, copy.counts().logical_bytes)?;
         let mut effects = self.effects(schema, copy.operations.clone(), copy.counts());
         effects.staged = copy.staged.clone();
+        if let Some(base) = &copy.base {
+            effects.branch = Some(base.manifest.clone());
+            effects.schema_after = base.schema.clone();
+        }
         Ok(self.commit_with(effects, settings))
     }
 
@@ -369,6 +385,7 @@ impl Evaluation<'_> {
             settings: SettingsChange::default(),
             operations,
             staged: None,
+            branch: None,
             key: None,
             counts,
             schema_after: self.schema.clone(),
@@ -402,8 +419,8 @@ impl Evaluation<'_> {
 }
 
 /// Does what evaluating a write would, for the time it takes.
-pub(super) fn rehearse(write: &Write, base: &Snapshot, limits: &Limits) -> Result<(), Invalid> {
-    search(write, &base.schema, &mut Rows::of(base), None, limits).map(drop)
+pub(super) fn rehearse(write: &Write, base: &Snapshot, stored: &Stored, limits: &Limits) -> Result<(), Invalid> {
+    search(write, &base.schema, &mut Rows::of(base), None, stored, limits).map(drop)
 }
 
 /// The operations of a write. Ids are distinct within a request, so their order does not matter.
@@ -435,18 +452,22 @@ pub(super) fn check_may_create(guard: Option<&Guard>, name: &NamespaceName) -> R
     }
 }
 
-/// Splits what waits into what can be committed together: deletions and copies go alone.
+/// Splits what waits into what can be committed together: deletions and copies go alone, and writes by filter where
+/// filters are evaluated on segments before the batch is evaluated.
+///
+/// * `indexed` — whether there are segments
 pub(super) fn group_len(
     changes: impl Iterator<Item = impl AsRef<Change>>,
     bytes_max: u64,
     requests_max: usize,
+    indexed: bool,
 ) -> usize {
     let mut bytes = 0;
     let mut len = 0;
     for change in changes {
         let size = match &change.as_ref().what {
-            What::DeleteNamespace | What::Copy(_) if len == 0 => return 1,
-            What::DeleteNamespace | What::Copy(_) => break,
+            What::DeleteNamespace | What::Copy(_) => return len.max(1),
+            What::Write(w) if indexed && w.write.by_filter() => return len.max(1),
             What::Write(w) if w.staged.is_none() => w.write.logical_bytes.saturating_add(w.repeated_bytes),
             What::Write(_) | What::Schema(..) | What::Settings(_) | What::Create(_) => 0,
         };

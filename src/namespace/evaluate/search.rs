@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::by_filter::{self, Limit, Matched};
 use super::condition::{self, Missing};
 use super::rows::Rows;
+use super::stored::Stored;
 use crate::model::batch::ids_bytes;
 use crate::model::schema::SchemaChange;
 use crate::model::write::{Counts, Write};
@@ -14,12 +15,14 @@ use crate::wal::Operation;
 /// What a write does to `rows`, in the documented order: the schema, deletes by filter, patches by
 /// filter, then everything else on what these leave behind.
 ///
+/// * `stored` — what its filters match in segments
 /// * `rows` — as the requests before it leave them; brought up to date, otherwise unchanged
 pub(super) fn search(
     write: &Write,
     schema: &Arc<Schema>,
     rows: &mut Rows,
     matched: Option<&Matched>,
+    stored: &Stored,
     limits: &Limits,
 ) -> Result<(Vec<Operation>, Counts), Invalid> {
     let mut schema = schema.clone();
@@ -30,25 +33,20 @@ pub(super) fn search(
         rows.push(write.schema.clone(), Vec::new());
     }
     let mut done = Done::default();
+    let mut deleted = None;
     if let Some(delete) = &write.delete_by_filter {
-        let limit = Limit {
-            operation: "delete_by_filter",
-            rows: limits.delete_by_filter_max,
-            allow_partial: delete.allow_partial,
-        };
-        let (ids, more) = by_filter::to_delete(&delete.filter, &schema, rows.parts(), matched, limit)?;
+        let limit = Limit::of_delete(delete.allow_partial, limits);
+        let (ids, more) = by_filter::to_delete(&delete.filter, &schema, rows.parts(), matched, &stored.delete, limit)?;
         done.remaining(limit, more);
         rows.push(SchemaChange::default(), vec![Operation::Delete(ids.clone())]);
+        deleted = Some(ids.clone());
         done.delete(ids);
     }
     if let Some(patch) = &write.patch_by_filter {
-        let limit = Limit {
-            operation: "patch_by_filter",
-            rows: limits.patch_by_filter_max,
-            allow_partial: patch.allow_partial,
-        };
+        let limit = Limit::of_patch(patch.allow_partial, limits);
         let bytes_max = limits.body_bytes_max;
-        let (batch, more) = by_filter::to_patch(patch, &schema, rows.parts(), matched, limit, bytes_max)?;
+        let left = stored.patch.without(deleted.as_ref());
+        let (batch, more) = by_filter::to_patch(patch, &schema, rows.parts(), matched, &left, limit, bytes_max)?;
         done.remaining(limit, more);
         rows.push(SchemaChange::default(), vec![Operation::Patch(batch.clone())]);
         done.patch(batch);

@@ -54,7 +54,7 @@ impl World {
     /// Evaluates requests as one batch, and applies what they do.
     fn commit(&mut self, requests: &[Arc<Change>]) -> Vec<Result<Counts, Error>> {
         let name = NamespaceName::parse("ns").unwrap();
-        let verdicts = evaluate(requests, &self.snapshot, &name, &self.limits);
+        let verdicts = evaluate(requests, &self.snapshot, &Stored::default(), &name, &self.limits);
         let effects: Vec<RequestEffects> = verdicts
             .iter()
             .filter_map(Verdict::effects)
@@ -411,7 +411,7 @@ fn a_request_sent_again_under_its_key_is_answered_and_not_repeated() {
     let twice = [world.request(&twice, Some("t")), world.request(&twice, Some("t"))];
     let name = NamespaceName::parse("ns").unwrap();
     let next = world.snapshot.seq.next();
-    match &evaluate(&twice, &world.snapshot, &name, &world.limits)[..] {
+    match &evaluate(&twice, &world.snapshot, &Stored::default(), &name, &world.limits)[..] {
         [Verdict::Commit(effects), Verdict::Repeated(before, _)] => {
             assert_eq!((before.seq, before.reply.counts), (next, effects.counts));
         }
@@ -500,9 +500,9 @@ fn patches_by_filter_count_with_all_their_rows() {
         unguarded(What::Write(request))
     };
     let queue = [sized(60), sized(40), sized(1), sized(u64::MAX)];
-    assert_eq!(group_len(queue.iter(), 100, 10), 2);
-    assert_eq!(group_len(queue[2..].iter(), 100, 10), 1);
-    assert_eq!(group_len(queue[3..].iter(), 100, 10), 1, "one is always taken");
+    assert_eq!(group_len(queue.iter(), 100, 10, false), 2);
+    assert_eq!(group_len(queue[2..].iter(), 100, 10, false), 1);
+    assert_eq!(group_len(queue[3..].iter(), 100, 10, false), 1, "one is always taken");
 }
 
 /// A condition that lets everything pass does not change what is billed.
@@ -593,7 +593,7 @@ fn deletions_of_namespaces_are_alone_in_their_entries() {
     let delete = || unguarded(What::DeleteNamespace);
     let queue = [write(), write(), delete(), delete(), write()];
     let groups: Vec<usize> = (0..queue.len())
-        .map(|from| group_len(queue[from..].iter(), 1 << 20, 10))
+        .map(|from| group_len(queue[from..].iter(), 1 << 20, 10, false))
         .collect();
     assert_eq!(groups, [2, 1, 1, 1, 1]);
 }
@@ -633,7 +633,7 @@ fn a_request_is_typed_again_after_a_rival_changed_the_schema() {
         staged(json!({"upsert_rows": [{"id": 3, "a": "text"}]})),
     ];
     let name = NamespaceName::parse("ns").unwrap();
-    match &evaluate(&batch, &world.snapshot, &name, &world.limits)[..] {
+    match &evaluate(&batch, &world.snapshot, &Stored::default(), &name, &world.limits)[..] {
         [Verdict::Commit(first), Verdict::Commit(second), Verdict::Reject(_)] => {
             assert!(first.staged.is_some() && second.staged.is_none());
         }

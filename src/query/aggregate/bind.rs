@@ -17,6 +17,14 @@ pub struct BoundAggregation {
     pub(super) combinations_max: u64,
 }
 
+impl BoundAggregation {
+    /// Where all values come from.
+    pub(in crate::query) fn sources(&self) -> impl Iterator<Item = Source> {
+        let aggregated = self.aggregates.iter().filter_map(|a| a.function.source());
+        self.keys.iter().map(|k| k.source).chain(aggregated)
+    }
+}
+
 /// One aggregate under its label.
 pub(super) struct BoundAggregate {
     pub label: Arc<str>,

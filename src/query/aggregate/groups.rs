@@ -10,9 +10,10 @@ use std::sync::Arc;
 
 use hashbrown::{DefaultHashBuilder, HashSet, HashTable};
 
-use super::Selected;
 use super::bind::{BoundAggregation, BoundKey};
+use super::{Selected, Tally};
 use crate::base::is_abandoned;
+use crate::index::attribute::Key;
 use crate::model::{Invalid, Value};
 use crate::query::key::{self, Source, SourceColumn, float_word, int_word, take_value, value_of_word};
 use crate::query::values::{ListView, Values};
@@ -75,6 +76,44 @@ pub(super) fn find(asked: &BoundAggregation, parts: &[Part], selected: &[Selecte
     Ok(Keys { least, combinations })
 }
 
+/// The keys that are known of a segment.
+pub(super) fn of_tally(asked: &BoundAggregation, tally: &Tally) -> Keys {
+    let least = match asked.keys.as_slice() {
+        [] => LeastKeys::One,
+        [only] if only.source.has_words() => LeastKeys::Words(keys_of(tally, word_key).map(|(key, _)| key).collect()),
+        _ => LeastKeys::Bytes(keys_of(tally, byte_key).map(|(key, _)| key).collect()),
+    };
+    Keys { least, combinations: 0 }
+}
+
+/// The keys of a tally, each with how many rows it has.
+fn keys_of<K>(tally: &Tally, key: impl Fn(Option<&Key>) -> K) -> impl Iterator<Item = (K, u64)> {
+    let nulls = (tally.nulls > 0).then(|| (key(None), tally.nulls));
+    nulls.into_iter().chain(
+        tally
+            .groups
+            .iter()
+            .map(move |group| (key(Some(&group.key)), group.rows)),
+    )
+}
+
+fn word_key(key: Option<&Key>) -> WordKey {
+    match key {
+        None => 0,
+        Some(Key::Word(word)) => VALUE | WordKey::from(*word),
+        Some(Key::Bytes(_)) => unreachable!("the index is of the attribute's type"),
+    }
+}
+
+fn byte_key(key: Option<&Key>) -> Vec<u8> {
+    let mut out = Vec::new();
+    match key {
+        None => key::push_null(&mut out),
+        Some(key) => key::push_key(&mut out, key),
+    }
+    out
+}
+
 impl Groups {
     /// Numbers the smallest of the keys that several jobs found.
     ///
@@ -129,6 +168,24 @@ impl Groups {
                 KeysOfRows::new(keys, chunk, rows).each(|row, key| visit(row, numbered.get(key)));
             }
             _ => rows.rows.iter().for_each(|row| visit(rows.start + row, Some(0))),
+        }
+    }
+
+    /// Calls `visit` with each group of the answer and how many rows of a tally fall into it.
+    pub fn each_of_tally(&self, asked: &BoundAggregation, tally: &Tally, mut visit: impl FnMut(usize, u64)) {
+        let mut visit = |group: Option<u32>, rows| {
+            if let Some(group) = group {
+                visit(group as usize, rows);
+            }
+        };
+        match (self, asked.keys.as_slice()) {
+            (Groups::Words(numbered), [_]) => {
+                keys_of(tally, word_key).for_each(|(key, rows)| visit(numbered.get(&key), rows));
+            }
+            (Groups::Bytes(numbered), _) => {
+                keys_of(tally, byte_key).for_each(|(key, rows)| visit(numbered.get(key.as_slice()), rows));
+            }
+            _ => visit(Some(0), tally.rows),
         }
     }
 

@@ -14,17 +14,20 @@
 //!
 //! # Cost
 //!
-//! No requests. One look into a hash table per row and pass; without groups one pass over each column.
+//! No requests. One look into a hash table per row and pass; without groups one pass over each column. Of segments
+//! whose attribute indexes know it all (`tally`), one look per distinct value.
 
 mod bind;
 mod exact_sum;
 mod groups;
 mod state;
+mod tally;
 
 #[cfg(test)]
 mod tests;
 
 pub use bind::{BoundAggregation, bind};
+pub(super) use tally::{Tally, tally};
 
 use std::sync::Arc;
 
@@ -70,7 +73,8 @@ pub(super) async fn run(work: &Arc<Work>, asked: &Arc<BoundAggregation>, cpu: &C
         }
     };
     let found: Result<Vec<_>, Invalid> = work.scatter(cpu, true, find).await.into_iter().collect();
-    let (selected, keys): (Vec<_>, Vec<_>) = found?.into_iter().unzip();
+    let (selected, mut keys): (Vec<_>, Vec<_>) = found?.into_iter().unzip();
+    keys.extend(work.tallies.iter().map(|tally| groups::of_tally(asked, tally)));
     let number = {
         let asked = asked.clone();
         move || Groups::number(&asked, keys)
@@ -80,7 +84,12 @@ pub(super) async fn run(work: &Arc<Work>, asked: &Arc<BoundAggregation>, cpu: &C
         let (asked, work, groups) = (asked.clone(), work.clone(), groups.clone());
         move || count(&asked, &work.parts, &selected, &groups)
     });
-    let counted = cpu.run_all(Priority::Foreground, jobs.collect()).await;
+    let mut counted = cpu.run_all(Priority::Foreground, jobs.collect()).await;
+    if !work.tallies.is_empty() {
+        let (asked, work, groups) = (asked.clone(), work.clone(), groups.clone());
+        let count = move || counted_of_tallies(&asked, &work.tallies, &groups);
+        counted.push(cpu.run(Priority::Foreground, count).await);
+    }
     let answer = {
         let asked = asked.clone();
         move || answer(&asked, &groups, counted)
@@ -113,6 +122,19 @@ fn count(asked: &BoundAggregation, parts: &[Part], selected: &[Selected], groups
         });
         outcome?;
         counted.add(&columns, &Members::Grouped(&members))?;
+    }
+    Ok(counted)
+}
+
+/// Computes the aggregates of what indexes know.
+fn counted_of_tallies(asked: &BoundAggregation, tallies: &[Tally], groups: &Groups) -> Result<Counted, Invalid> {
+    let mut counted = Counted::new(asked, groups.len());
+    for tally in tallies {
+        if let Groups::One = groups {
+            counted.add_tally(asked, tally)?;
+            continue;
+        }
+        groups.each_of_tally(asked, tally, |group, rows| counted.add_rows(group, rows));
     }
     Ok(counted)
 }

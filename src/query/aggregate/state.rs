@@ -21,9 +21,10 @@ use arrow::buffer::NullBuffer;
 use hashbrown::HashMap;
 
 use super::bind::{BoundAggregation, Function};
-use super::distinct_words;
 use super::exact_sum::{ExactSum, ManyFloats};
+use super::{Tally, distinct_words};
 use crate::base::Bitset;
+use crate::index::attribute::{Group, Key};
 use crate::model::{Invalid, Scalar, Value};
 use crate::query::AggregateValue;
 use crate::query::key::{Source, SourceColumn, int_word, value_of_bytes, value_of_word, word};
@@ -127,6 +128,31 @@ impl Counted {
             state.add(column, members, &mut self.budget);
         }
         self.budget.check()
+    }
+
+    /// Adds rows to a group, where rows alone are counted.
+    pub fn add_rows(&mut self, group: usize, rows: u64) {
+        for state in &mut self.states {
+            if let State::Rows(counts) = state {
+                counts[group] += rows;
+            }
+        }
+    }
+
+    /// Adds what is known of the rows of a segment, which are all in group 0.
+    ///
+    /// # Errors
+    ///
+    /// There are too many distinct values.
+    pub fn add_tally(&mut self, asked: &BoundAggregation, tally: &Tally) -> Result<(), Invalid> {
+        self.add_rows(0, tally.rows);
+        for (state, (aggregate, values)) in self.states.iter_mut().zip(asked.aggregates.iter().zip(&tally.values)) {
+            for Group { key, rows } in values {
+                state.add_value(aggregate.function, key, *rows, &mut self.budget);
+            }
+            self.budget.check()?;
+        }
+        Ok(())
     }
 
     /// Adds what was computed of other rows.
@@ -302,6 +328,30 @@ impl State {
             | (State::ExtremeWords { .. } | State::ExtremeBytes { .. }, SourceColumn::Lists(_)) => {
                 unreachable!("the binder gives arrays to tallies only")
             }
+        }
+    }
+
+    /// Adds a value that `rows` rows of group 0 have.
+    fn add_value(&mut self, function: Function, key: &Key, rows: u64, budget: &mut Budget) {
+        match (self, key) {
+            (State::Ints { sums, counts }, Key::Word(word)) => {
+                let value = match function.source().map(|s| value_of_word(s.scalar, *word)) {
+                    Some(Value::Int(x)) => i128::from(x),
+                    Some(Value::UInt(x)) => i128::from(x),
+                    _ => unreachable!("sums of integers are of integers"),
+                };
+                sums[0] += value * i128::from(rows);
+                counts[0] += rows;
+            }
+            (State::ExtremeWords { extremes, keep }, Key::Word(value)) => {
+                if extremes[0].is_none_or(|known| value.cmp(&known) == *keep) {
+                    extremes[0] = Some(*value);
+                }
+            }
+            (State::ExtremeBytes { extremes, keep }, Key::Bytes(value)) => keep_bytes(&mut extremes[0], value, *keep),
+            (State::WordTally(tallies), Key::Word(value)) => count_word(&mut tallies[0], *value, rows, budget),
+            (State::ByteTally(tallies), Key::Bytes(value)) => count_bytes(&mut tallies[0], value, rows, budget),
+            _ => unreachable!("the state was chosen by the attribute's type, and floats are not summed so"),
         }
     }
 

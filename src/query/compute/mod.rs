@@ -115,13 +115,16 @@ impl Computer {
     /// Collects the statistics that the values need.
     ///
     /// Costs a look-up per part and term of every highlight and text clause.
-    pub fn weigh(bound: &[(Arc<str>, Bound)], parts: &[Part]) -> Self {
+    ///
+    /// * `all` — the parts of the snapshot
+    /// * `parts` — those of the rows
+    pub fn weigh(bound: &[(Arc<str>, Bound)], all: &[Part], parts: &[Part]) -> Self {
         let weigh = |bound: &Bound| match bound {
             Bound::Highlight(h) => {
-                let indexes = parts.iter().filter_map(|p| p.chunk.text.get(&h.attribute()));
+                let indexes = all.iter().filter_map(|p| p.chunk.text_index(h.attribute()));
                 Weighed::Highlight(h.weigh(indexes.map(|i| &**i)))
             }
-            Bound::Score(s) => Weighed::Score(s.weigh(parts)),
+            Bound::Score(s) => Weighed::Score(s.weigh(all, parts)),
             Bound::Distance(_) | Bound::Filter(_) => Weighed::Nothing,
         };
         Self {
@@ -172,7 +175,7 @@ impl Computer {
         scratch: &mut Scratch,
     ) -> Result<Option<Computed>> {
         let row = row as usize;
-        let Some(Column::Values(column)) = part.chunk.columns.get(&attribute) else {
+        let Some(Column::Values(column)) = part.chunk.column(attribute) else {
             return Ok(None);
         };
         if column.is_null(row) {

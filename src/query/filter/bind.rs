@@ -105,12 +105,12 @@ impl Binder<'_> {
             null: rule.null,
         };
         let (condition, null) = comparing.condition(&mut self.patterns)?;
-        Ok(BoundFilter::Test(Test {
+        Ok(BoundFilter::Test(Arc::new(Test {
             target: attribute.map_or(Target::Id, |a: &Attribute| Target::Attribute(a.id)),
             condition,
             negated: rule.negated,
             null,
-        }))
+        })))
     }
 }
 

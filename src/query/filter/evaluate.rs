@@ -25,17 +25,10 @@ pub fn evaluate_rows(filter: &BoundFilter, chunk: &Chunk, rows: Range<usize>) ->
         BoundFilter::And(list) => {
             let mut all = Bitset::full(rows.len());
             for inner in list {
-                let left = all.count();
-                match left * SPARSE <= rows.len() {
-                    true if left == 0 => break,
-                    true => {
-                        let holds = |bit: &usize| matches_row(inner, chunk, (rows.start + bit) as u32);
-                        let kept: Vec<usize> = all.iter().filter(holds).collect();
-                        all = Bitset::empty(rows.len());
-                        kept.into_iter().for_each(|bit| all.insert(bit));
-                    }
-                    false => all.and(&evaluate_rows(inner, chunk, rows.clone())),
+                if all.none() {
+                    break;
                 }
+                all = evaluate_within(inner, chunk, rows.clone(), all);
             }
             all
         }
@@ -55,6 +48,25 @@ pub fn evaluate_rows(filter: &BoundFilter, chunk: &Chunk, rows: Range<usize>) ->
     }
 }
 
+/// Those of some rows for which the filter holds.
+///
+/// * `within` — bit 0 is `rows.start`, as of the result
+pub(super) fn evaluate_within(filter: &BoundFilter, chunk: &Chunk, rows: Range<usize>, within: Bitset) -> Bitset {
+    let (left, mut found) = (within.count(), within);
+    if left == 0 {
+        return found;
+    }
+    if left * SPARSE > rows.len() {
+        found.and(&evaluate_rows(filter, chunk, rows));
+        return found;
+    }
+    let holds = |bit: &usize| matches_row(filter, chunk, (rows.start + bit) as u32);
+    let kept: Vec<usize> = found.iter().filter(holds).collect();
+    found = Bitset::empty(rows.len());
+    kept.into_iter().for_each(|bit| found.insert(bit));
+    found
+}
+
 /// Whether the filter holds for one row, without looking at others.
 pub fn matches_row(filter: &BoundFilter, chunk: &Chunk, row: u32) -> bool {
     let row = row as usize;
@@ -70,7 +82,7 @@ fn evaluate_test(test: &Test, chunk: &Chunk, rows: Range<usize>) -> Bitset {
     let (held, nulls) = match (&test.condition, test.target) {
         // Needs only to know which rows are null, whatever the column's type.
         (Condition::Scalar(Atom::Never | Atom::Always), Target::Attribute(id)) => {
-            let Some(column) = chunk.columns.get(&id) else {
+            let Some(column) = chunk.column(id) else {
                 return constant(test.null, rows.len());
             };
             let nulls = match column {
@@ -83,7 +95,7 @@ fn evaluate_test(test: &Test, chunk: &Chunk, rows: Range<usize>) -> Bitset {
         (Condition::Scalar(atom), target) => {
             let view = match target {
                 Target::Id => Some(ScalarView {
-                    values: Values::of_ids(&chunk.ids),
+                    values: Values::of_ids(chunk.ids()),
                     nulls: None,
                 }),
                 Target::Attribute(id) => scalar_view(chunk, id),

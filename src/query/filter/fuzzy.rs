@@ -9,11 +9,15 @@
 
 use hashbrown::HashMap;
 
+use crate::index::attribute::Candidates;
+use crate::index::attribute::fold as fold_case;
 use crate::model::filter::FuzzyOptions;
 
 /// A query ready to be looked for.
 #[derive(Debug)]
 pub(super) struct FuzzyQuery {
+    /// As it was asked for.
+    text: Box<str>,
     chars: usize,
     /// Edits at most; fewer than `chars`.
     distance: usize,
@@ -44,6 +48,7 @@ impl FuzzyQuery {
         let distance = options.distance_for(chars.len())? as usize;
         let blocks = chars.len().div_ceil(64);
         let mut made = Self {
+            text: query.into(),
             chars: chars.len(),
             // Distances are less than a third of the query's length wherever they come from.
             distance: distance.min(chars.len().checked_sub(1)?),
@@ -61,6 +66,11 @@ impl FuzzyQuery {
             made.places[usize::from(number) * blocks + i / 64] |= 1 << (i % 64);
         }
         Some(made)
+    }
+
+    /// What every text has that matches.
+    pub(super) fn candidates(&self) -> Candidates {
+        Candidates::fuzzy(&self.text, self.distance, !self.case_sensitive)
     }
 
     fn number(&self, c: char) -> u16 {
@@ -143,26 +153,7 @@ pub(super) struct Scratch {
     blocks: Vec<Block>,
 }
 
-/// A character as it is compared: itself, or what all its cases have in common.
+/// A character as it is compared.
 fn fold(c: char, case_sensitive: bool) -> char {
-    if case_sensitive {
-        return c;
-    }
-    if c.is_ascii() {
-        return c.to_ascii_lowercase();
-    }
-    // Through upper case, which unites what has several lower cases, as σ and ς. The dotless ı is
-    // the exception: its upper case is that of i, and yet it is another letter.
-    match c {
-        'ı' => c,
-        _ => {
-            let upper = only(c.to_uppercase()).unwrap_or(c);
-            only(upper.to_lowercase()).unwrap_or(upper)
-        }
-    }
-}
-
-/// The only character of a mapping: a few letters have another case of several characters.
-fn only(mut mapped: impl Iterator<Item = char>) -> Option<char> {
-    mapped.next().filter(|_| mapped.next().is_none())
+    if case_sensitive { c } else { fold_case(c) }
 }

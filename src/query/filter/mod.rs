@@ -8,33 +8,39 @@
 //!   for an int, is turned into the range of values that satisfy the comparison when the filter is
 //!   bound; nothing is rounded.
 //! - Strings, uuids and bytes are compared bytewise. Patterns and fuzzy queries see characters.
+//! - The answer is the same of rows in memory (`evaluate`) and of rows in segments (`stored`).
 //! - Every operator takes time in proportion to the text it looks at, times the size of its operand,
 //!   which is bounded (`pattern`, `fuzzy`, `tokens`).
 //!
 //! # Cost
 //!
-//! No requests. One pass over each tested column, a bit per row in memory for each open node of
+//! Of rows in memory no requests. One pass over each tested column, a bit per row in memory for each open node of
 //! the filter. Tests of tokens read the postings of the chunk's text index instead.
 
 mod bind;
 mod evaluate;
 mod fuzzy;
+mod indexed;
 mod operand;
 mod pattern;
 mod rules;
 mod set;
 mod stepwise;
+mod stored;
 mod tokens;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 pub use bind::bind;
 pub use evaluate::{evaluate, evaluate_rows, matches_row};
+pub(super) use indexed::Prepared;
+pub(super) use stored::Stored;
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use super::needs::Needs;
 use crate::model::AttrId;
 use fuzzy::FuzzyQuery;
 use pattern::Pattern;
@@ -48,7 +54,7 @@ pub enum BoundFilter {
     And(Vec<BoundFilter>),
     Or(Vec<BoundFilter>),
     Not(Box<BoundFilter>),
-    Test(Test),
+    Test(Arc<Test>),
 }
 
 impl BoundFilter {
@@ -58,6 +64,31 @@ impl BoundFilter {
         // The cheap one first: the other is asked only about the rows that are left.
         both.sort_by_key(BoundFilter::cost);
         BoundFilter::And(both)
+    }
+
+    /// Adds what evaluating it looks at.
+    pub(super) fn needs(&self, needs: &mut Needs) {
+        match self {
+            BoundFilter::And(list) | BoundFilter::Or(list) => list.iter().for_each(|f| f.needs(needs)),
+            BoundFilter::Not(inner) => inner.needs(needs),
+            BoundFilter::Test(test) => match (&test.condition, test.target) {
+                (_, Target::Id) => needs.ids = true,
+                (Condition::Tokens(tokens), Target::Attribute(id)) => tokens.needs(id, needs),
+                (_, Target::Attribute(id)) => needs.column(id),
+            },
+        }
+    }
+
+    /// Adds the values that evaluating it without text indexes looks at.
+    pub(super) fn values(&self, needs: &mut Needs) {
+        match self {
+            BoundFilter::And(list) | BoundFilter::Or(list) => list.iter().for_each(|f| f.values(needs)),
+            BoundFilter::Not(inner) => inner.values(needs),
+            BoundFilter::Test(test) => match test.target {
+                Target::Id => needs.ids = true,
+                Target::Attribute(id) => needs.column(id),
+            },
+        }
     }
 
     /// What a row costs, roughly: to be compared only.
@@ -88,6 +119,30 @@ pub struct Test {
     negated: bool,
     /// Whether a null row passes.
     null: bool,
+}
+
+impl Test {
+    /// Whether texts are searched.
+    fn is_pattern(&self) -> bool {
+        matches!(
+            self.condition,
+            Condition::Scalar(Atom::Pattern(_) | Atom::Fuzzy(_))
+                | Condition::AnyElement(Atom::Pattern(_) | Atom::Fuzzy(_))
+        )
+    }
+
+    /// What it takes to look at a value, roughly, in nanoseconds.
+    fn value_ns(&self) -> u64 {
+        match &self.condition {
+            _ if self.is_pattern() => 100,
+            Condition::Tokens(_) => 1000,
+            Condition::Scalar(atom) | Condition::AnyElement(atom) => match atom {
+                Atom::Bytes(..) | Atom::BytesIn(_) => 5,
+                _ => 1,
+            },
+            Condition::Whole(_) => 5,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -15,6 +15,7 @@ use globset::GlobBuilder;
 use regex::{Regex, RegexBuilder};
 
 use super::stepwise::Stepwise;
+use crate::index::attribute::Candidates;
 
 /// Sizes that programs are tried with, in bytes. The crate tells only whether a program is larger,
 /// so that a pattern costs the least of these that is enough.
@@ -36,6 +37,11 @@ pub(super) struct Expression {
 }
 
 impl Expression {
+    /// What every text has that matches.
+    pub(super) fn candidates(&self) -> Candidates {
+        Candidates::regex(self.regex.as_str())
+    }
+
     pub(super) fn is_match(&self, text: &str) -> bool {
         match &self.stepwise {
             Some(stepwise) if text.len() > SHORT_TEXT_BYTES => stepwise.is_match(text),

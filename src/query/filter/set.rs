@@ -23,6 +23,17 @@ impl<T: Eq + Hash> Set<T> {
     }
 }
 
+impl<T> Set<T> {
+    /// The values, in no particular order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+        let (few, many) = match self {
+            Set::Few(list) => (Some(list), None),
+            Set::Many(set) => (None, Some(set)),
+        };
+        few.into_iter().flatten().chain(many.into_iter().flatten())
+    }
+}
+
 impl<T: Eq + Hash> FromIterator<T> for Set<T> {
     fn from_iter<I: IntoIterator<Item = T>>(values: I) -> Self {
         let set: HashSet<T> = values.into_iter().collect();

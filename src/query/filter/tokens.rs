@@ -19,7 +19,9 @@ use crate::base::{Bitset, is_abandoned};
 use crate::index::text::{Analyzer, Buffer, Posting, TextIndex};
 use crate::model::schema::Tokenizer;
 use crate::model::{AttrId, AttrType, FilterOp, FullTextConfig};
+use crate::query::needs::Needs;
 use crate::query::values::{Values, list_view, scalar_view};
+use crate::segment::TermWanted;
 use crate::tail::Chunk;
 
 /// What has to hold of the tokens of a value.
@@ -128,32 +130,93 @@ impl TokenTest {
         attribute: AttrId,
         rows: Range<usize>,
     ) -> Option<(Bitset, Option<&'a NullBuffer>)> {
+        if !chunk.has_column(attribute) {
+            let index = chunk.text_index(attribute)?;
+            return Some((self.in_index(index, rows), None));
+        }
         let texts = Texts::of(chunk, attribute, self.array)?;
         // Another configuration makes other tokens. A prefix is looked for among all terms of the
         // index, which is too much work for one row.
         let has_prefix = matches!(&self.want, Want::All(t) | Want::Any(t) if t.iter().any(|t| t.prefix));
-        let index = chunk.text.get(&attribute).map(|index| &**index);
+        let index = match chunk.has_text(attribute) {
+            true => chunk.text_index(attribute),
+            false => None,
+        };
         let index = index.filter(|i| i.config().same_tokens(&self.config) && !(has_prefix && rows.len() == 1));
-        Some((self.find(index, &texts, rows), texts.nulls))
+        Some((self.find(index.map(|i| &**i), &texts, rows), texts.nulls))
     }
 
     fn find(&self, index: Option<&TextIndex>, texts: &Texts<'_>, rows: Range<usize>) -> Bitset {
-        match (index, &self.want) {
-            (Some(index), Want::All(tokens)) => all_of(tokens, index, rows),
-            (Some(index), Want::Any(tokens)) => {
+        match index {
+            Some(index) if self.reads_texts() => {
+                self.analysed(texts, &self.candidates(index, rows.clone()), rows.start)
+            }
+            Some(index) => self.candidates(index, rows),
+            None => self.analysed(texts, &Bitset::full(rows.len()), rows.start),
+        }
+    }
+
+    /// The rows of a test that an index answers alone. Panics on another test.
+    fn in_index(&self, index: &TextIndex, rows: Range<usize>) -> Bitset {
+        assert!(
+            index.config().same_tokens(&self.config) && !self.reads_texts(),
+            "the texts are loaded where the index does not answer"
+        );
+        let mut found = self.candidates(index, rows.clone());
+        // A test without tokens holds for every text, but for no null.
+        found.and(&index.present().range(rows));
+        found
+    }
+
+    /// Whether an index of the right configuration narrows the search only.
+    pub(super) fn reads_texts(&self) -> bool {
+        matches!(&self.want, Want::Sequence(sequence) if sequence.places.len() > 1)
+    }
+
+    /// Whether the tokens of an attribute with this configuration are those of the test.
+    pub(super) fn fits(&self, config: &FullTextConfig) -> bool {
+        config.same_tokens(&self.config)
+    }
+
+    /// The rows of an index that have the tokens, in whatever order; bit 0 is `rows.start`. Says nothing of nulls.
+    pub(super) fn candidates(&self, index: &TextIndex, rows: Range<usize>) -> Bitset {
+        match &self.want {
+            Want::All(tokens) => all_of(tokens, index, rows),
+            Want::Any(tokens) => {
                 let mut found = Bitset::empty(rows.len());
                 tokens.iter().for_each(|t| add_rows(&mut found, t, index, &rows));
                 found
             }
-            (Some(index), Want::Sequence(sequence)) => {
-                let candidates = all_of(&sequence.tokens, index, rows.clone());
-                match sequence.places.len() {
-                    0 | 1 => candidates,
-                    _ => self.analysed(texts, &candidates, rows.start),
-                }
-            }
-            (None, _) => self.analysed(texts, &Bitset::full(rows.len()), rows.start),
+            Want::Sequence(sequence) => all_of(&sequence.tokens, index, rows),
         }
+    }
+
+    /// The tokens of a sequence, and where they stand.
+    pub(super) fn sequence(&self) -> Option<&[(String, u32)]> {
+        match &self.want {
+            Want::Sequence(sequence) => Some(&sequence.asked),
+            Want::All(_) | Want::Any(_) => None,
+        }
+    }
+
+    /// Adds what the test looks at.
+    pub(super) fn needs(&self, attribute: AttrId, needs: &mut Needs) {
+        needs.terms(attribute, self.terms());
+        if self.reads_texts() {
+            needs.column(attribute);
+        }
+    }
+
+    /// The terms that an index has to know.
+    pub(super) fn terms(&self) -> impl Iterator<Item = TermWanted> {
+        let tokens = match &self.want {
+            Want::All(tokens) | Want::Any(tokens) => tokens,
+            Want::Sequence(sequence) => &sequence.tokens,
+        };
+        tokens.iter().map(|token| match token.prefix {
+            true => TermWanted::Prefix(token.text.to_string()),
+            false => TermWanted::Exact(token.text.to_string()),
+        })
     }
 
     /// Those of some rows whose texts pass, by analysing them.
@@ -263,6 +326,8 @@ fn add_rows(found: &mut Bitset, token: &Token, index: &TextIndex, rows: &Range<u
 /// tokens times 1/64 of the places.
 #[derive(Debug)]
 struct Sequence {
+    /// In their order, with their positions.
+    asked: Vec<(String, u32)>,
     tokens: Vec<Token>,
     /// Where each token stands.
     at: HashMap<Box<str>, Places>,
@@ -300,6 +365,7 @@ impl Sequence {
             prefix: false,
         };
         Self {
+            asked: tokens.to_vec(),
             tokens: at.keys().map(|text| token(text)).collect(),
             any: mask(&mut (0..len).filter(|p| !places[*p])),
             at: at

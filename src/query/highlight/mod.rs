@@ -37,6 +37,7 @@ use std::ops::Range;
 
 use ranking::{Occurrences, Ranking, Scorer};
 
+use super::needs::Needs;
 use super::{Fragment, FragmentOffsets};
 use crate::base::is_abandoned;
 use crate::index::text::{Analyzer, Buffer, TextIndex, Token};
@@ -106,6 +107,13 @@ impl BoundHighlight {
     /// The attribute that is highlighted.
     pub fn attribute(&self) -> AttrId {
         self.attribute
+    }
+
+    /// Adds the terms whose statistics are looked at.
+    pub(super) fn needs(&self, needs: &mut Needs) {
+        self.ranking
+            .texts()
+            .for_each(|terms| needs.text(self.attribute, terms, None));
     }
 
     /// Weighs the query's terms.

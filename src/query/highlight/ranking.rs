@@ -56,6 +56,11 @@ impl Ranking {
         Builder::new(attribute, config).build(|b| b.of_query(score))
     }
 
+    /// The terms of every text.
+    pub fn texts(&self) -> impl Iterator<Item = &[QueryTerm]> {
+        self.clauses.iter().map(|c| c.terms.as_slice())
+    }
+
     /// Weighs all terms against the statistics of the snapshot.
     pub fn weigh<'a>(&self, config: &FullTextConfig, indexes: impl Iterator<Item = &'a TextIndex> + Clone) -> Scorer {
         let mut scorer = Scorer {

@@ -83,7 +83,7 @@ impl Block<'_> {
             Expression::Text(text) => self.text(text),
             Expression::Sparse { attribute, query } => {
                 let mut products = vec![0.0; self.rows.len()];
-                if let Some(Column::Values(values)) = self.chunk.columns.get(attribute) {
+                if let Some(Column::Values(values)) = self.chunk.column(*attribute) {
                     query.dot_rows(
                         values.as_binary::<i64>(),
                         self.rows.clone(),
@@ -113,7 +113,7 @@ impl Block<'_> {
 
     fn text(&self, text: &WeighedText) -> Vec<f64> {
         let mut scores = vec![0.0; self.rows.len()];
-        if let Some(index) = self.chunk.text.get(&text.attribute) {
+        if let Some(index) = self.chunk.text_index(text.attribute) {
             let prefixed = &text.prefixed[self.part];
             text.scorer.score_rows(index, prefixed, self.rows.clone(), &mut scores);
         }

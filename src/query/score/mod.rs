@@ -32,13 +32,14 @@
 mod bind;
 mod evaluate;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 pub use bind::bind;
 
 use std::sync::Arc;
 
 use super::filter::BoundFilter;
+use super::needs::Needs;
 use crate::index::sparse::SparseQuery;
 use crate::index::text::{Bm25, Posting, QueryTerm};
 use crate::model::{AttrId, FullTextConfig};
@@ -123,10 +124,13 @@ impl BoundScore {
     ///
     /// Looks every term of the query up in every part, and goes through all terms of all parts for
     /// a prefix.
-    pub fn weigh(&self, parts: &[Part]) -> Weighed {
+    ///
+    /// * `all` — the parts of the snapshot
+    /// * `parts` — those whose rows are scored, which may be copies of some rows
+    pub fn weigh(&self, all: &[Part], parts: &[Part]) -> Weighed {
         let weigh = |text: &BoundText| {
-            let scorer = text.scorer(parts);
-            let prefixed = |part: &Part| match part.chunk.text.get(&text.attribute) {
+            let scorer = text.scorer(all);
+            let prefixed = |part: &Part| match part.chunk.text_index(text.attribute) {
                 Some(index) => scorer.prefixed(index),
                 None => Vec::new(),
             };
@@ -140,6 +144,11 @@ impl BoundScore {
             root: self.0.map_text(&weigh),
             parts: parts.to_vec(),
         }
+    }
+
+    /// Adds what scoring rows looks at.
+    pub(super) fn needs(&self, needs: &mut Needs) {
+        self.0.needs(needs);
     }
 
     /// The clause, when the expression is one BM25 clause and nothing else.
@@ -162,10 +171,29 @@ impl BoundText {
         &self.terms
     }
 
+    /// Adds what scoring rows looks at.
+    pub(super) fn needs(&self, needs: &mut Needs) {
+        needs.text(self.attribute, &self.terms, self.prefix.as_deref());
+    }
+
     /// The terms weighed against the indexes of all parts.
     pub fn scorer(&self, parts: &[Part]) -> Bm25 {
-        let indexes = parts.iter().filter_map(|p| p.chunk.text.get(&self.attribute));
+        let indexes = parts.iter().filter_map(|p| p.chunk.text_index(self.attribute));
         Bm25::over(&self.config, self.terms.clone(), indexes.map(|i| &**i)).with_prefix(self.prefix.clone())
+    }
+}
+
+impl Expression<BoundText> {
+    fn needs(&self, needs: &mut Needs) {
+        match self {
+            Expression::Text(text) => text.needs(needs),
+            Expression::Sum(of) | Expression::Max { of, .. } => of.iter().for_each(|e| e.needs(needs)),
+            Expression::Product { of, .. } | Expression::Curve { of, .. } => of.needs(needs),
+            Expression::Filter(filter) => filter.needs(needs),
+            Expression::Sparse { attribute, .. }
+            | Expression::Attribute(attribute)
+            | Expression::Distance { attribute, .. } => needs.column(*attribute),
+        }
     }
 }
 

@@ -21,17 +21,17 @@ const DIMENSIONS: [&str; 3] = ["a", "b", "12"];
 
 /// A row, and whether it lives.
 #[derive(Clone, Debug)]
-struct Row {
+pub struct Row {
     n: Option<i64>,
     u: Option<u64>,
     f: Option<f64>,
     d: Option<i64>,
     words: Option<Vec<&'static str>>,
     sparse: Option<BTreeMap<&'static str, f32>>,
-    live: bool,
+    pub live: bool,
 }
 
-fn any_row() -> impl Strategy<Value = Row> {
+pub fn any_row() -> impl Strategy<Value = Row> {
     let word = || prop::sample::select(WORDS.to_vec());
     // Weights that f16 holds exactly.
     let weight = (-8i8..9).prop_map(|x| f32::from(x) / 4.0);
@@ -54,6 +54,22 @@ fn any_row() -> impl Strategy<Value = Row> {
             sparse,
             live,
         })
+}
+
+impl Row {
+    /// Its attributes that are not null, by name.
+    pub fn values(&self) -> Vec<(&'static str, Value)> {
+        let mut values: Vec<(&'static str, Value)> = Vec::new();
+        values.extend(self.n.map(|x| ("n", Value::Int(x))));
+        values.extend(self.u.map(|x| ("u", Value::UInt(x))));
+        values.extend(self.f.map(|x| ("f", Value::Float(x))));
+        values.extend(self.d.map(|x| ("d", Value::Datetime(x))));
+        values.extend(self.words.as_ref().map(|w| ("t", Value::String(w.join(" ")))));
+        let entry = |(n, w): (&&str, &f32)| (n.to_string(), f16::from_f32(*w));
+        let sparse = self.sparse.as_ref();
+        values.extend(sparse.map(|s| ("s", Value::SparseVector(s.iter().map(entry).collect()))));
+        values
+    }
 }
 
 fn any_parts() -> impl Strategy<Value = Vec<Vec<Row>>> {
@@ -83,7 +99,7 @@ fn any_leaf() -> impl Strategy<Value = Score> {
     ]
 }
 
-fn any_score() -> impl Strategy<Value = Score> {
+pub fn any_score() -> impl Strategy<Value = Score> {
     any_leaf().prop_recursive(3, 12, 3, |inner| {
         let curve = (0.1..4.0f64, prop::sample::select(vec![1.0, 0.5, 2.0])).prop_map(|(midpoint, exponent)| Curve {
             midpoint: Midpoint::Number(midpoint),
@@ -266,20 +282,8 @@ fn schema() -> Schema {
 fn snapshot(parts: &[Vec<Row>]) -> Snapshot {
     let mut i = 0;
     let mut row = |row: &Row| {
-        let mut values: Vec<(&'static str, Value)> = Vec::new();
-        values.extend(row.n.map(|x| ("n", Value::Int(x))));
-        values.extend(row.u.map(|x| ("u", Value::UInt(x))));
-        values.extend(row.f.map(|x| ("f", Value::Float(x))));
-        values.extend(row.d.map(|x| ("d", Value::Datetime(x))));
-        values.extend(row.words.as_ref().map(|w| ("t", Value::String(w.join(" ")))));
-        let entry = |(n, w): (&&str, &f32)| (n.to_string(), f16::from_f32(*w));
-        values.extend(
-            row.sparse
-                .as_ref()
-                .map(|s| ("s", Value::SparseVector(s.iter().map(entry).collect()))),
-        );
         i += 1;
-        (Id::UInt(id_of(i - 1)), values)
+        (Id::UInt(id_of(i - 1)), row.values())
     };
     let parts: Vec<(Rows, Vec<bool>)> = parts
         .iter()
@@ -301,7 +305,7 @@ proptest! {
     #[test]
     fn every_expression_equals_the_row_by_row_model(parts in any_parts(), score in any_score()) {
         let snapshot = snapshot(&parts);
-        let weighed = bind(&score, &snapshot.schema, &Limits::default()).unwrap().weigh(&snapshot.parts);
+        let weighed = bind(&score, &snapshot.schema, &Limits::default()).unwrap().weigh(&snapshot.parts, &snapshot.parts);
         let mut found = BTreeMap::new();
         for (number, part) in snapshot.parts.iter().enumerate() {
             for (row, score) in weighed.evaluate(number, 0..part.chunk.len(), &part.live) {
@@ -326,7 +330,7 @@ proptest! {
         parts in any_parts(), score in any_score(), cut in 0usize..30, chosen in any::<u64>(),
     ) {
         let snapshot = snapshot(&parts);
-        let weighed = bind(&score, &snapshot.schema, &Limits::default()).unwrap().weigh(&snapshot.parts);
+        let weighed = bind(&score, &snapshot.schema, &Limits::default()).unwrap().weigh(&snapshot.parts, &snapshot.parts);
         for (number, part) in snapshot.parts.iter().enumerate() {
             let rows = part.chunk.len();
             let cut = cut.min(rows);
@@ -359,7 +363,9 @@ fn one_row() -> Snapshot {
 fn rows_and_scores(score: &Score) -> Vec<(u32, f64)> {
     let snapshot = one_row();
     let bound = bind(score, &snapshot.schema, &Limits::default()).unwrap_or_else(|e| panic!("{score:?}: {e}"));
-    bound.weigh(&snapshot.parts).evaluate(0, 0..2, &Bitset::full(2))
+    bound
+        .weigh(&snapshot.parts, &snapshot.parts)
+        .evaluate(0, 0..2, &Bitset::full(2))
 }
 
 fn curve(of: Score, rising: bool, midpoint: Midpoint, exponent: f64) -> Score {

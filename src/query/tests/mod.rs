@@ -1,4 +1,6 @@
 mod ranking;
+mod reads;
+mod segments;
 pub mod support;
 
 use std::cmp::Ordering;
@@ -30,6 +32,15 @@ fn ask(snapshot: &Snapshot, query: Query, cpu: &CpuPool) -> Result<Vec<ResultRow
     let all = Arc::new(View::all(snapshot.schema.clone()));
     let mut results = runtime.block_on(execute(snapshot, &all, &queries, cpu, &Limits::default()))?;
     Ok(results.remove(0).rows().to_vec())
+}
+
+fn described(snapshot: &Snapshot, query: &Query) -> Result<String, Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    let all = Arc::new(View::all(snapshot.schema.clone()));
+    runtime.block_on(explain(snapshot, &all, query, &CpuPool::inline(), &Limits::default()))
 }
 
 fn ids(rows: &[ResultRow]) -> Vec<u64> {

@@ -265,8 +265,7 @@ fn an_explanation_names_what_is_done() {
         vec![(Some(1), Some("fox"), None, true), (None, None, None, false)],
         vec![],
     ]);
-    let all = View::all(snapshot.schema.clone());
-    let said = |query: &Query| explain(&snapshot, &all, query, &Limits::default()).unwrap();
+    let said = |query: &Query| described(&snapshot, query).unwrap();
     let mut score = query(
         Some(RankBy::Score(Score::Sum(vec![
             text("s", "quick fox", true),
@@ -316,7 +315,7 @@ fn an_explanation_names_what_is_done() {
             "{plan} lacks {part}"
         );
     }
-    assert!(explain(&snapshot, &all, &query(Some(nearest(vec![1.0])), 1), &Limits::default()).is_err());
+    assert!(described(&snapshot, &query(Some(nearest(vec![1.0])), 1)).is_err());
     // Long filters are cut off.
     let mut long = query(None, 1);
     long.filter = Some(Filter::Or(vec![Filter::And(vec![]); 1000]));

@@ -7,13 +7,23 @@ use arrow::array::*;
 use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Field};
 
-use crate::base::Bitset;
+use object_store::ObjectStoreExt;
+use object_store::memory::InMemory;
+
+use crate::base::{Bitset, CpuPool, Ledger, Rng, Runtime, SystemClock, TokioSpawner};
+use crate::cache::{Cache, CacheOptions};
+use crate::config::StoreConfig;
 use crate::model::batch::arrow_type;
 use crate::model::value::Vector;
 use crate::model::{
-    AttrType, Attribute, Column, Element, Id, IdColumn, IdKind, Metric, Scalar, Schema, Value, VectorColumn, encoding,
+    AttrType, Attribute, Column, Id, IdColumn, IdKind, Metric, NamespaceName, OrgId, Scalar, Schema, Seq, Value,
+    VectorColumn, encoding,
 };
+use crate::segment::{self, EncodeOptions, Encoded, Segment, SegmentId, SegmentPart};
 use crate::snapshot::Snapshot;
+use crate::store::Store;
+use crate::store::count::CountingStore;
+use crate::store::paths::{self, NsKey};
 use crate::tail::{Chunk, Part};
 
 /// Rows: an id, and the attributes that are not null.
@@ -84,19 +94,19 @@ fn column(ty: AttrType, values: &[Value]) -> Column {
                 nulls(),
             )))
         }
-        AttrType::Vector {
-            dims,
-            element: Element::F32,
-        } => {
-            let zeros = vec![0f32; dims as usize];
-            let all = values.iter().flat_map(|v| match v {
-                Value::Vector(Vector::F32(x)) => x.clone(),
-                _ => zeros.clone(),
-            });
-            let bytes: Vec<u8> = all.flat_map(f32::to_le_bytes).collect();
+        AttrType::Vector { dims, element } => {
+            let bytes: Vec<u8> = values
+                .iter()
+                .flat_map(|v| match v {
+                    Value::Vector(Vector::F32(x)) => x.iter().flat_map(|x| x.to_le_bytes()).collect(),
+                    Value::Vector(Vector::F16(x)) => x.iter().flat_map(|x| x.to_le_bytes()).collect(),
+                    Value::Vector(Vector::I8(x)) => x.iter().flat_map(|x| x.to_le_bytes()).collect(),
+                    _ => vec![0; dims as usize * element.bytes()],
+                })
+                .collect();
             Column::Vectors(VectorColumn {
                 dims,
-                element: Element::F32,
+                element,
                 data: Buffer::from_vec(bytes),
                 nulls: nulls(),
             })
@@ -109,7 +119,6 @@ fn column(ty: AttrType, values: &[Value]) -> Column {
             });
             Column::Values(Arc::new(bytes.collect::<LargeBinaryArray>()))
         }
-        other => panic!("no test rows of {other}"),
     }
 }
 
@@ -141,6 +150,64 @@ fn scalars(scalar: Scalar, values: &[Value]) -> ArrayRef {
         Scalar::Uuid => {
             let uuids = take!(values, Uuid).map(|u| u.map(|u| *u.as_bytes()));
             Arc::new(FixedSizeBinaryArray::try_from_sparse_iter_with_size(uuids, 16).unwrap())
+        }
+    }
+}
+
+/// A store in memory, and segments in it.
+pub struct Segments {
+    pub store: CountingStore,
+    cache: Cache,
+    ns: NsKey,
+    next: std::cell::Cell<u128>,
+}
+
+impl Segments {
+    pub fn new() -> Self {
+        let counting = CountingStore::new(Arc::new(InMemory::new()));
+        let (clock, rng) = (Arc::new(SystemClock), Rng::seeded(1));
+        let store = Store::new(
+            Arc::new(counting.clone()),
+            clock.clone(),
+            rng.clone(),
+            &StoreConfig::default(),
+        );
+        let runtime = Runtime {
+            clock,
+            rng,
+            spawner: Arc::new(TokioSpawner::default()),
+            cpu: CpuPool::inline(),
+            memory: Ledger::new(1 << 30, 1 << 30),
+        };
+        Self {
+            store: counting,
+            cache: Cache::new(store, &runtime, CacheOptions::default()),
+            ns: NsKey::new(OrgId::default_org(), NamespaceName::parse("n").unwrap()),
+            next: std::cell::Cell::new(1),
+        }
+    }
+
+    /// A segment with these rows, of which some are live.
+    pub async fn put(&self, schema: &Schema, rows: &Rows, live: &[bool]) -> SegmentPart {
+        let chunk = chunk_of(schema, rows);
+        let rows = segment::Rows {
+            ids: chunk.ids.clone(),
+            columns: chunk.columns.clone(),
+        };
+        let id = SegmentId(self.next.get().into());
+        self.next.set(self.next.get() + 1);
+        let options = EncodeOptions {
+            level: 0,
+            min_seq: Seq(1),
+            max_seq: Seq(1),
+        };
+        let Encoded { bytes, meta } = segment::encode(id, &rows, schema, &options);
+        let key = paths::segment(&self.ns, id.0);
+        self.store.put(&key, bytes.into()).await.unwrap();
+        let opened = Segment::open(meta, &self.ns, &self.cache, &CpuPool::inline()).await;
+        SegmentPart {
+            segment: Arc::new(opened.unwrap()),
+            live: Arc::new(Bitset::from_fn(live.len(), |i| live[i])),
         }
     }
 }

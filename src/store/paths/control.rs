@@ -11,6 +11,7 @@
 //! _control/orgs/<org>/issuers/<hex name>     record: an external issuer of tokens
 //! _control/orgs/<org>/tokens/<id>            marker: a platform token of this organization
 //! _control/orgs/<org>/<kind>/<hex name>      record: a synonym set, preset, stopword set or collection
+//! _control/orgs/<org>/mints/<sha-256>         record: what was made for an idempotency key
 //! _control/orgs/<org>/audit/<day>/<name>     lines of the audit log
 //! _control/orgs/<org>/audit-heads/<day>/<stream>  record: how many files a node has written that day, sealed
 //! _control/orgs/<org>/usage/<month>/parts/<stream>-<number>  one flush of a node's meters
@@ -158,6 +159,17 @@ pub fn org_tokens(org: &OrgId) -> Path {
 /// The marker of one.
 pub fn org_token(org: &OrgId, id: &str) -> Path {
     in_org(org, &format!("tokens/{}", hex(id)))
+}
+
+/// All that is remembered of requests with idempotency keys.
+pub fn mints(org: &OrgId) -> Path {
+    in_org(org, "mints")
+}
+
+/// What is remembered of one, by the digest of who asked, for what and with which key.
+pub fn mint(org: &OrgId, digest: &[u8; 32]) -> Path {
+    let digits: String = digest.iter().map(|b| format!("{b:02x}")).collect();
+    in_org(org, &format!("mints/{digits}"))
 }
 
 /// The audit log of a day, `yyyy-mm-dd`.

@@ -19,7 +19,7 @@ mod container;
 mod groups;
 mod pieces;
 pub mod schema;
-mod settings;
+pub(crate) mod settings;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -84,7 +84,10 @@ pub fn encode(entry: &Entry) -> (PutPayload, Digest) {
     let mut groups = GroupWriter::default();
     let (kind, requests) = match &entry.kind {
         EntryKind::Data(requests) => (
-            proto::EntryKind::Data,
+            match entry.branch() {
+                Some(_) => proto::EntryKind::Branch,
+                None => proto::EntryKind::Data,
+            },
             requests.iter().map(|r| encode_request(r, &mut groups)).collect(),
         ),
         EntryKind::DeleteNamespace => (proto::EntryKind::DeleteNamespace, Vec::new()),
@@ -127,7 +130,12 @@ pub fn decode(bytes: Bytes) -> Result<(Entry, Digest), DecodeError> {
         .collect::<Result<Vec<_>, _>>()?;
     groups.finish()?;
     let kind = match kind {
-        proto::EntryKind::Data => EntryKind::Data(requests),
+        proto::EntryKind::Data if requests.iter().all(|r| r.branch.is_none()) => EntryKind::Data(requests),
+        proto::EntryKind::Data => return Err(DecodeError::corrupt("a branch in an entry of another kind")),
+        proto::EntryKind::Branch => match requests.as_slice() {
+            [only] if only.branch.is_some() => EntryKind::Data(requests),
+            _ => return Err(DecodeError::corrupt("a branch that is not made by one request alone")),
+        },
         proto::EntryKind::DeleteNamespace if requests.is_empty() => EntryKind::DeleteNamespace,
         proto::EntryKind::DeleteNamespace => return Err(DecodeError::corrupt("a deletion with requests")),
         proto::EntryKind::Unspecified => return Err(DecodeError::corrupt("its header has no entry kind")),
@@ -177,10 +185,11 @@ fn encode_request(request: &RequestEffects, groups: &mut GroupWriter) -> proto::
         staged: request.staged.iter().map(blob_to_proto).collect(),
         reply: request.reply.as_ref().map(reply_to_proto),
         settings: (!request.settings.is_empty()).then(|| settings::change_to_proto(&request.settings)),
+        branch: request.branch.clone().unwrap_or_default(),
     }
 }
 
-fn reply_to_proto(reply: &Reply) -> proto::Reply {
+pub(crate) fn reply_to_proto(reply: &Reply) -> proto::Reply {
     let Counts {
         upserted,
         patched,
@@ -200,7 +209,7 @@ fn reply_to_proto(reply: &Reply) -> proto::Reply {
     }
 }
 
-fn reply_from_proto(reply: &proto::Reply) -> Result<Reply, DecodeError> {
+pub(crate) fn reply_from_proto(reply: &proto::Reply) -> Result<Reply, DecodeError> {
     Ok(Reply {
         body: u128_of(&reply.body, "reply")?,
         counts: Counts {
@@ -236,6 +245,7 @@ fn decode_request(request: &proto::Request, groups: &mut GroupReader) -> Result<
             Some(change) => settings::change_from_proto(change)?,
             None => Default::default(),
         },
+        branch: Some(request.branch.clone()).filter(|bytes| !bytes.is_empty()),
     })
 }
 

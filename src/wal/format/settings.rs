@@ -9,7 +9,7 @@ use crate::model::settings::{ALLOWED_IPS_MAX, REPLICAS_MAX, SHARDS_MAX};
 use crate::model::{NamespaceName, SettingsChange};
 
 /// A change of settings as a message.
-pub(super) fn change_to_proto(change: &SettingsChange) -> proto::SettingsChange {
+pub fn change_to_proto(change: &SettingsChange) -> proto::SettingsChange {
     proto::SettingsChange {
         read_only: change.read_only,
         pinned_replicas: change.pinned_replicas.map(|replicas| replicas.unwrap_or(0)),
@@ -33,7 +33,7 @@ pub(super) fn change_to_proto(change: &SettingsChange) -> proto::SettingsChange 
 /// # Errors
 ///
 /// [`DecodeError::Corrupt`] on values that no version writes.
-pub(super) fn change_from_proto(change: &proto::SettingsChange) -> Result<SettingsChange, DecodeError> {
+pub fn change_from_proto(change: &proto::SettingsChange) -> Result<SettingsChange, DecodeError> {
     let parent = change.branch_parent.as_deref().map(NamespaceName::parse);
     let parent = parent
         .transpose()

@@ -18,6 +18,7 @@ use crate::model::{
 };
 use crate::wal::stage;
 
+mod branch;
 mod settings;
 
 /// Columns of every type, each value derived from its row's number, some null.

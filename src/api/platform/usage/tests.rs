@@ -12,11 +12,11 @@ use crate::config::{PlanConfig, Quotas};
 use crate::control::{Control, Plans};
 use crate::model::OrgId;
 
-const KEY: &str = "0123456789abcdef";
-const ORG: &str = "/v1/organizations/default";
+pub(super) const KEY: &str = "0123456789abcdef";
+pub(super) const ORG: &str = "/v1/organizations/default";
 
 /// A server whose organizations are on a plan with these quotas, and its control plane.
-async fn app_on_plan(quotas: Quotas) -> (Router, Control) {
+pub(super) async fn app_on_plan(quotas: Quotas) -> (Router, Control) {
     let plan = PlanConfig {
         quotas,
         ..PlanConfig::unlimited("unlimited")
@@ -29,7 +29,7 @@ async fn app_on_plan(quotas: Quotas) -> (Router, Control) {
     (router(Api::new(engine, runtime, auth, control.clone(), None)), control)
 }
 
-async fn send_as(app: &Router, key: &str, request: &str, body: &str) -> (u16, HeaderMap, Json) {
+pub(super) async fn send_as(app: &Router, key: &str, request: &str, body: &str) -> (u16, HeaderMap, Json) {
     let (method, path) = request.split_once(' ').expect("method and path");
     let request = Request::builder()
         .method(method)
@@ -44,17 +44,17 @@ async fn send_as(app: &Router, key: &str, request: &str, body: &str) -> (u16, He
     (parts.status.as_u16(), parts.headers, json)
 }
 
-async fn send(app: &Router, request: &str, body: &str) -> (u16, HeaderMap, Json) {
+pub(super) async fn send(app: &Router, request: &str, body: &str) -> (u16, HeaderMap, Json) {
     send_as(app, KEY, request, body).await
 }
 
-async fn ok(app: &Router, request: &str, body: &str) -> Json {
+pub(super) async fn ok(app: &Router, request: &str, body: &str) -> Json {
     let (status, _, json) = send(app, request, body).await;
     assert_eq!(status, 200, "{request}: {json}");
     json
 }
 
-const WRITE: &str = r#"{"upsert_rows": [{"id": 1, "t": "aaaa"}, {"id": 2, "t": "bb"}]}"#;
+pub(super) const WRITE: &str = r#"{"upsert_rows": [{"id": 1, "t": "aaaa"}, {"id": 2, "t": "bb"}]}"#;
 const QUERY: &str = r#"{"rank_by": ["id", "asc"], "limit": 1, "include_attributes": ["t"]}"#;
 
 #[tokio::test]
@@ -242,7 +242,7 @@ async fn the_audit_log_says_what_was_done_and_what_was_refused() {
     assert_eq!(send(&app, "GET /v1/organizations/nobody/audit-logs", "").await.0, 404);
 }
 
-async fn collection(app: &Router) {
+pub(super) async fn collection(app: &Router) {
     let definition = r#"{"name": "books", "fields": [{"name": "title", "type": "string"}]}"#;
     assert_eq!(send(app, "POST /collections", definition).await.0, 201);
 }

@@ -17,7 +17,7 @@ mod translate;
 mod words;
 
 use axum::extract::{RawQuery, Request, State};
-use axum::http::StatusCode;
+use axum::http::{Method, StatusCode};
 use serde_json::{Map, Value as Json, json};
 
 use super::{At, engine, ok, parse_json, require};
@@ -167,7 +167,7 @@ async fn authorised(
                 principal: Arc::new(principal),
                 ..caller.clone()
             };
-            metering::admit(api, SEARCH_MANY, &other).await?;
+            metering::admit(api, SEARCH_MANY, &Method::POST, &other).await?;
             other
         }
     };

@@ -25,6 +25,10 @@ use crate::model::FullTextConfig;
 use crate::model::schema::{Language, Tokenizer};
 use runs::Runs;
 
+/// Goes up when some text gives other tokens under the same configuration than before, be it by a new
+/// version of alyze: what was stored under another number is made anew.
+pub const ANALYSIS_VERSION: u32 = 1;
+
 /// Turns texts into tokens as one attribute is configured. Cheap to make.
 pub struct Analyzer {
     segmentation: Segmentation,

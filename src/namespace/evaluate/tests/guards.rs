@@ -9,7 +9,7 @@ fn verdicts(world: &World, batch: &[Arc<Change>]) -> Vec<Result<(), (ErrorKind, 
         Verdict::Reject(error) => Err((error.kind, error.code)),
         Verdict::Commit(_) | Verdict::Nothing(..) | Verdict::Repeated(..) => Ok(()),
     };
-    let evaluated = evaluate(batch, &world.snapshot, &name, &world.limits);
+    let evaluated = evaluate(batch, &world.snapshot, &Stored::default(), &name, &world.limits);
     evaluated.iter().map(decided).collect()
 }
 
@@ -85,7 +85,7 @@ fn of_creations_in_one_batch_the_first_counts() {
         verdicts(&world, &batch),
         [forbidden, forbidden, Ok(()), conflict, Ok(())]
     );
-    assert_eq!(group_len(batch.iter(), 1 << 20, 10), 5);
+    assert_eq!(group_len(batch.iter(), 1 << 20, 10, false), 5);
     // A token for what nobody has seen yet is for something else.
     let guard = Guard {
         token: Some(TokenGuard::Namespace {

@@ -1,7 +1,7 @@
 mod fuzzy;
 mod model;
 mod patterns;
-mod properties;
+pub mod properties;
 mod tokens;
 
 use serde_json::{Value as Json, json};

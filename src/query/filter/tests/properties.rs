@@ -102,13 +102,13 @@ fn any_word() -> impl Strategy<Value = &'static str> {
 
 /// An attribute: the type, and how its text is analysed.
 #[derive(Clone, Copy, Debug)]
-struct Kind {
+pub struct Kind {
     scalar: Scalar,
-    array: bool,
+    pub array: bool,
     text: FullTextConfig,
 }
 
-fn any_kind() -> impl Strategy<Value = Kind> {
+pub fn any_kind() -> impl Strategy<Value = Kind> {
     let plain = FullTextConfig::default();
     let texts = vec![
         plain,
@@ -139,9 +139,9 @@ fn any_kind() -> impl Strategy<Value = Kind> {
     })
 }
 
-const NAMES: [&str; 3] = ["a", "b", "c"];
+pub const NAMES: [&str; 3] = ["a", "b", "c"];
 
-fn schema_with(kinds: &[Kind]) -> Schema {
+pub fn schema_with(kinds: &[Kind]) -> Schema {
     let named: Vec<(&str, String)> = kinds
         .iter()
         .zip(NAMES)
@@ -158,7 +158,7 @@ fn schema_with(kinds: &[Kind]) -> Schema {
     schema
 }
 
-fn any_of_kind(kind: Kind) -> BoxedStrategy<Value> {
+pub fn any_of_kind(kind: Kind) -> BoxedStrategy<Value> {
     let value = match kind.array {
         false => any_value(kind.scalar),
         true => prop::collection::vec(any_value(kind.scalar), 0..3)
@@ -316,29 +316,31 @@ fn any_comparison(name: &'static str, kind: Kind) -> BoxedStrategy<Filter> {
         .boxed()
 }
 
+/// A filter on any of some attributes and the id.
+pub fn any_filter(kinds: &[Kind]) -> BoxedStrategy<Filter> {
+    let id = Kind {
+        scalar: Scalar::UInt,
+        array: false,
+        text: FullTextConfig::default(),
+    };
+    let mut comparisons = vec![(1, any_comparison("id", id))];
+    let named = kinds.iter().zip(NAMES);
+    comparisons.extend(named.map(|(kind, name)| (4, any_comparison(name, *kind))));
+    let one = Union::new_weighted(comparisons);
+    let nested = one.prop_recursive(3, 10, 3, |inner| {
+        prop_oneof![
+            2 => prop::collection::vec(inner.clone(), 0..4).prop_map(Filter::And),
+            1 => prop::collection::vec(inner.clone(), 0..4).prop_map(Filter::Or),
+            1 => inner.prop_map(|f| Filter::Not(Box::new(f))),
+        ]
+    });
+    nested.boxed()
+}
+
 /// Some attributes, some rows of them, and a filter on any of them and the id.
 fn any_case() -> impl Strategy<Value = (Vec<Kind>, Vec<Vec<Value>>, Filter)> {
     prop::collection::vec(any_kind(), 1..=3).prop_flat_map(|kinds| {
-        let id = Kind {
-            scalar: Scalar::UInt,
-            array: false,
-            text: FullTextConfig::default(),
-        };
-        let mut comparisons = vec![(1, any_comparison("id", id))];
-        comparisons.extend(
-            kinds
-                .iter()
-                .zip(NAMES)
-                .map(|(kind, name)| (4, any_comparison(name, *kind))),
-        );
-        let one = Union::new_weighted(comparisons);
-        let filter = one.prop_recursive(3, 10, 3, |inner| {
-            prop_oneof![
-                2 => prop::collection::vec(inner.clone(), 0..4).prop_map(Filter::And),
-                1 => prop::collection::vec(inner.clone(), 0..4).prop_map(Filter::Or),
-                1 => inner.prop_map(|f| Filter::Not(Box::new(f))),
-            ]
-        });
+        let filter = any_filter(&kinds);
         let row: Vec<BoxedStrategy<Value>> = kinds.iter().map(|k| any_of_kind(*k)).collect();
         (Just(kinds), prop::collection::vec(row, 0..150), filter)
     })

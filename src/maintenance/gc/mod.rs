@@ -1,0 +1,62 @@
+//! Garbage collection: what nothing needs any more is deleted.
+//!
+//! # What stays true
+//!
+//! - What goes is decided by [`plan()`] alone: nothing that a retained manifest, a hold or the log needs.
+//! - Everything is looked at twice, [`GcOptions::second_look`] apart, by the store's clock: what is to go is written down
+//!   first, and only what is garbage both times is deleted.
+//! - Nothing is deleted while this node's clock and the store's differ by more than [`SKEW_MAX`].
+//! - A crash anywhere leaves garbage, which the next look finds. Two nodes that collect the same namespace delete the
+//!   same things.
+//!
+//! # Who touches it
+//!
+//! `cli` starts it. What is to be looked at is known from the manifests that this node's engine goes over to, and from
+//! the markers that nodes leave of what they know; what nobody has published to since it was clean is never looked at.
+//!
+//! # Cost
+//!
+//! One LIST of the markers per interval for the whole node. A look at a namespace with garbage costs two LISTs, a PUT
+//! and a DELETE for the lease, a GET per manifest that was not read yet, and where there are staged blobs, one per entry
+//! that was not. Deleting: a DELETE per object, a thousand in one request where the store can.
+
+mod collector;
+mod history;
+mod plan;
+mod runner;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+pub use collector::{CollectError, Collector, Looked};
+pub use history::{Held, History, Newest};
+pub use plan::{Found, Keep, Plan, Retained, Unread, View, plan, retained, retained_log};
+pub use runner::run;
+
+/// The largest difference between this node's clock and the store's.
+pub const SKEW_MAX: Duration = Duration::from_secs(300);
+
+/// What an operator may set about garbage collection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GcOptions {
+    /// For how long a namespace can be restored to what it was. Less than the grace time has no effect.
+    pub retention: Duration,
+    /// How often a namespace with garbage is looked at. More: more storage; less: more requests.
+    pub interval: Duration,
+    /// The time between the two looks.
+    pub second_look: Duration,
+    /// Only says what would be deleted.
+    pub dry_run: bool,
+}
+
+impl Default for GcOptions {
+    fn default() -> Self {
+        Self {
+            retention: Duration::ZERO,
+            interval: Duration::from_secs(3600),
+            second_look: Duration::from_secs(600),
+            dry_run: false,
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! The pure part.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use ulid::Ulid;
+use uuid::Uuid;
+
+use crate::maintenance::gc::{Found, Held, History, Keep, Plan, Retained, View, plan, retained};
+use crate::manifest::{Deletions, Gen, Manifest, ManifestSegment};
+use crate::model::{Incarnation, NamespaceName, OrgId, Recent, Schema, Seq, Settings};
+use crate::segment::{SegmentId, SegmentMeta};
+use crate::store::paths::{self, NsKey, NsObject, OperationPart};
+use crate::wal::Digest;
+
+const HOUR: u64 = 3_600_000;
+
+fn ns() -> NsKey {
+    NsKey::new(OrgId::default_org(), NamespaceName::parse("docs").expect("a name"))
+}
+
+fn keep(grace: u64, retention: u64) -> Keep {
+    Keep {
+        grace: Duration::from_millis(grace * HOUR),
+        retention: Duration::from_millis(retention * HOUR),
+    }
+}
+
+fn manifest(generation: u64, indexed: u64, segments: &[u128]) -> Manifest {
+    let segment = |id: &u128| ManifestSegment {
+        meta: SegmentMeta {
+            id: SegmentId(Ulid::from(*id)),
+            level: 0,
+            rows: 1,
+            min_seq: Seq(1),
+            max_seq: Seq(1),
+            len: 100,
+            hot_offset: 0,
+            hot_len: 10,
+            hot_crc: 0,
+            logical_bytes: 1,
+            owner: None,
+            inline: None,
+        },
+        deletions: Deletions::None,
+    };
+    Manifest {
+        generation: Gen(generation),
+        prev_digest: Digest(1),
+        namespace: Uuid::nil(),
+        writer: 1,
+        job: Ulid::nil(),
+        created_ms: 0,
+        indexed_seq: Seq(indexed),
+        indexed_digest: Digest(2),
+        hlc_ms: 0,
+        incarnation: Some(Incarnation::begin(Uuid::nil(), Seq(1), 0)),
+        schema: Arc::new(Schema::default()),
+        settings: Arc::new(Settings::default()),
+        recent: Arc::new(Recent::default()),
+        segments: segments.iter().map(segment).collect(),
+        pins: Vec::new(),
+    }
+}
+
+fn found(object: NsObject, hour: u64) -> Found {
+    let ns = ns();
+    let key = match &object {
+        NsObject::Entry(seq) => paths::wal_entry(&ns, *seq),
+        NsObject::Manifest(generation) => paths::manifest(&ns, *generation),
+        NsObject::Segment(id) => paths::segment(&ns, *id),
+        NsObject::Blob(id) => paths::blob(&ns, *id),
+        NsObject::Pin(id) => paths::pin(&ns, *id),
+        NsObject::Operation(token, part) => paths::operation(&ns, *token, *part),
+        NsObject::Deletions(_) | NsObject::Head | NsObject::Lease { .. } | NsObject::CollectionPlan(_) => {
+            paths::head(&ns)
+        }
+    };
+    Found {
+        object,
+        key,
+        written_ms: hour * HOUR,
+        bytes: 1,
+    }
+}
+
+fn entry(seq: u64, hour: u64) -> Found {
+    found(NsObject::Entry(Seq(seq)), hour)
+}
+
+fn man(generation: u64, hour: u64) -> Found {
+    found(NsObject::Manifest(Gen(generation)), hour)
+}
+
+fn seg(id: u128, hour: u64) -> Found {
+    found(NsObject::Segment(Ulid::from(id)), hour)
+}
+
+fn history(manifests: &[Manifest]) -> History {
+    let mut history = History::default();
+    manifests.iter().for_each(|m| history.learn(m));
+    history
+}
+
+fn planned(listing: &[Found], history: &History, pins: &[Held], now: u64, keep: Keep) -> Plan {
+    let view = View {
+        listing,
+        history,
+        pins,
+        blobs: Some(&BTreeSet::new()),
+        now_ms: now * HOUR,
+    };
+    plan(&view, keep).expect("all was read")
+}
+
+#[test]
+fn a_manifest_is_retained_as_long_as_its_successor_is_young() {
+    let listing = [man(1, 10), man(2, 20), man(3, 30)];
+    for (now, keep, oldest) in [
+        (30, keep(5, 0), 2),
+        (35, keep(5, 0), 2),
+        (36, keep(5, 0), 3),
+        (15, keep(5, 0), 0),
+        (16, keep(5, 0), 1),
+        (36, keep(5, 5), 2),
+        (36, keep(5, 100), 0),
+    ] {
+        let expected = Retained {
+            oldest: Gen(oldest),
+            newest: Gen(3),
+        };
+        assert_eq!(retained(&listing, now * HOUR, keep), expected, "{now} {keep:?}");
+    }
+    // When the first is gone, so is the state before it.
+    let expected = Retained {
+        oldest: Gen(2),
+        newest: Gen(3),
+    };
+    assert_eq!(retained(&listing[1..], 21 * HOUR, keep(5, 0)), expected);
+    assert_eq!(retained(&[], 0, keep(5, 0)).newest, Gen::ZERO);
+}
+
+#[test]
+fn what_goes_and_in_which_order() {
+    let all = [manifest(1, 2, &[1]), manifest(2, 4, &[2]), manifest(3, 5, &[3])];
+    let history = history(&all);
+    let token = Ulid::from(70u128);
+    let listing = [
+        seg(1, 1),
+        seg(2, 2),
+        seg(3, 3),
+        seg(99, 1),
+        seg(98, 29),
+        entry(1, 1),
+        entry(2, 1),
+        entry(3, 2),
+        entry(4, 2),
+        entry(5, 3),
+        entry(6, 3),
+        man(1, 2),
+        man(2, 3),
+        man(3, 4),
+        found(NsObject::Blob(Ulid::from(50u128)), 1),
+        found(NsObject::Head, 1),
+        found(NsObject::Operation(token, OperationPart::Done), 1),
+        found(NsObject::Operation(token, OperationPart::Start), 1),
+    ];
+    let doomed = |now, keep| -> Vec<String> {
+        let plan = planned(&listing, &history, &[], now, keep);
+        let name = |f: &Found| match &f.object {
+            NsObject::Entry(seq) => format!("e{seq}"),
+            NsObject::Manifest(generation) => format!("m{}", generation.0),
+            NsObject::Segment(id) => format!("s{}", id.0),
+            NsObject::Blob(_) => "blob".into(),
+            NsObject::Operation(_, part) => format!("{part:?}"),
+            other => format!("{other:?}"),
+        };
+        plan.doomed.iter().map(name).collect()
+    };
+    let rest = ["blob", "Start", "Done"];
+    let expect = |first: &[&str]| -> Vec<String> { first.iter().chain(&rest).map(|s| s.to_string()).collect() };
+    assert_eq!(
+        doomed(30, keep(5, 0)),
+        expect(&["m1", "m2", "e1", "e2", "e3", "e4", "e5", "s1", "s2", "s99"])
+    );
+    // Manifest 2 was succeeded 26 hours ago, manifest 1 27 hours ago.
+    assert_eq!(
+        doomed(30, keep(5, 24)),
+        expect(&["m1", "e1", "e2", "e3", "e4", "s1", "s99"])
+    );
+    assert_eq!(doomed(30, keep(5, 40)), expect(&["s99"]));
+    assert_eq!(doomed(30, keep(40, 0)), Vec::<String>::new());
+}
+
+#[test]
+fn the_newest_entry_stays_and_so_does_all_where_nothing_is_indexed() {
+    let listing = [entry(1, 0), entry(2, 0)];
+    assert_eq!(
+        planned(&listing, &History::default(), &[], 1000, keep(1, 0)),
+        Plan::default()
+    );
+    let history = history(&[manifest(7, 2, &[])]);
+    let listing = [entry(1, 0), entry(2, 0), man(7, 0)];
+    let plan = planned(&listing, &history, &[], 1000, keep(1, 0));
+    assert_eq!(plan.doomed, [entry(1, 0)]);
+    assert!(plan.later);
+    assert!(!planned(&listing[1..], &history, &[], 1000, keep(1, 0)).later);
+}
+
+#[test]
+fn a_hold_keeps_its_objects_and_goes_alone_first() {
+    let history = history(&[manifest(7, 1, &[])]);
+    let id = Ulid::from(60u128);
+    let listing = [entry(1, 0), man(7, 0), seg(1, 0), found(NsObject::Pin(id), 0)];
+    for needed in [true, false] {
+        let held = Held {
+            id,
+            objects: BTreeSet::from([NsObject::Segment(Ulid::from(1u128))]),
+            needed,
+        };
+        let plan = planned(&listing, &history, &[held], 1000, keep(1, 0));
+        let expected: &[Found] = if needed { &[] } else { &listing[3..] };
+        assert_eq!(plan.doomed, expected);
+        assert!(plan.later);
+    }
+    assert_eq!(
+        planned(&listing[..3], &history, &[], 1000, keep(1, 0)).doomed,
+        [seg(1, 0)]
+    );
+}
+
+#[test]
+fn a_retained_manifest_that_was_not_read_stops_everything() {
+    let listing = [man(1, 0), man(2, 999), seg(1, 0)];
+    let history = history(&[manifest(2, 2, &[])]);
+    let view = View {
+        listing: &listing,
+        history: &history,
+        pins: &[],
+        blobs: None,
+        now_ms: 1000 * HOUR,
+    };
+    assert!(plan(&view, keep(5, 0)).is_err());
+}
+
+proptest! {
+    /// I9: nothing goes that a retained manifest, a hold, the log or the grace time needs; whatever was deleted before.
+    #[test]
+    fn nothing_that_is_needed_goes(
+        // For each manifest: hours since the one before, entries it adds, which segments it names.
+        steps in prop::collection::vec((0u64..10, 0u64..4, prop::collection::btree_set(0u128..12, 0..5)), 1..10),
+        segments in prop::collection::vec(0u64..60, 12),
+        tail in 0u64..4,
+        grace in 1u64..20,
+        retention in 0u64..30,
+        later in prop::collection::vec(0u64..30, 1..4),
+        held in prop::collection::btree_set(0u128..12, 0..3),
+        stop in 0usize..40,
+    ) {
+        let (mut at, mut seq) = (0, 0);
+        let mut manifests = Vec::new();
+        let mut listing: Vec<Found> = Vec::new();
+        let mut created = BTreeMap::new();
+        for (n, (hours, entries, named)) in steps.iter().enumerate() {
+            at += hours;
+            for _ in 0..*entries {
+                seq += 1;
+                listing.push(entry(seq, at));
+            }
+            let generation = n as u64 + 1;
+            let ids: Vec<u128> = named.iter().copied().collect();
+            manifests.push(manifest(generation, seq, &ids));
+            listing.push(man(generation, at));
+            created.insert(generation, at);
+        }
+        for _ in 0..tail {
+            seq += 1;
+            listing.push(entry(seq, at));
+        }
+        listing.extend(segments.iter().enumerate().map(|(id, hour)| seg(id as u128, *hour)));
+        let history = history(&manifests);
+        let newest = manifests.len() as u64;
+        let pin = Held {
+            id: Ulid::from(1u128),
+            objects: held.iter().map(|id| NsObject::Segment(Ulid::from(*id))).collect(),
+            needed: true,
+        };
+        let mut now = at;
+        for hours in later {
+            now += hours;
+            let keep = keep(grace, retention);
+            let plan = planned(&listing, &history, std::slice::from_ref(&pin), now, keep);
+            // The definition, once more and slowly.
+            let needed = |generation: u64| {
+                generation == newest || created[&(generation + 1)] + grace.max(retention) >= now
+            };
+            let retained: Vec<&Manifest> = manifests.iter().filter(|m| needed(m.generation.0)).collect();
+            let from_start = created[&1] + grace.max(retention) >= now;
+            for gone in &plan.doomed {
+                prop_assert!(gone.written_ms / HOUR + grace < now, "{gone:?} is young");
+                match gone.object {
+                    NsObject::Manifest(generation) => {
+                        prop_assert!(retained.iter().all(|m| m.generation != generation));
+                    }
+                    NsObject::Segment(id) => {
+                        prop_assert!(retained.iter().all(|m| m.segment(SegmentId(id)).is_none()));
+                        prop_assert!(!held.contains(&id.0));
+                    }
+                    NsObject::Entry(gone) => {
+                        prop_assert!(!from_start && gone.0 != seq);
+                        prop_assert!(retained.iter().all(|m| m.indexed_seq >= gone));
+                    }
+                    _ => prop_assert!(false, "{gone:?}"),
+                }
+            }
+            // It stops anywhere; what is left has no gaps.
+            let done: BTreeSet<_> = plan.doomed.iter().take(stop).map(|f| f.key.clone()).collect();
+            listing.retain(|f| !done.contains(&f.key));
+            let left = |number: &dyn Fn(&NsObject) -> Option<u64>| {
+                let mut left: Vec<u64> = listing.iter().filter_map(|f| number(&f.object)).collect();
+                left.sort_unstable();
+                left.windows(2).all(|pair| pair[1] == pair[0] + 1)
+            };
+            let entries = left(&|o| match o { NsObject::Entry(seq) => Some(seq.0), _ => None });
+            let manifests = left(&|o| match o { NsObject::Manifest(generation) => Some(generation.0), _ => None });
+            prop_assert!(manifests);
+            // The newest may be left alone.
+            prop_assert!(entries || tail == 0);
+        }
+        // After a long time only what the newest manifest needs is left, in one go.
+        let plan = planned(&listing, &history, &[], now + 10_000, keep(grace, retention));
+        let gone: BTreeSet<_> = plan.doomed.iter().map(|f| f.key.clone()).collect();
+        listing.retain(|f| !gone.contains(&f.key));
+        let last = manifests.last().expect("at least one");
+        for left in &listing {
+            match left.object {
+                NsObject::Manifest(generation) => prop_assert_eq!(generation, last.generation),
+                NsObject::Segment(id) => prop_assert!(last.segment(SegmentId(id)).is_some()),
+                NsObject::Entry(left) => prop_assert!(left > last.indexed_seq || left.0 == seq),
+                _ => prop_assert!(false, "{left:?}"),
+            }
+        }
+        prop_assert!(!planned(&listing, &history, &[], now + 10_000, keep(grace, retention)).later);
+    }
+}

@@ -1,0 +1,163 @@
+//! A store in memory that dates objects by Tokio's clock, and that can be cut off after any number of calls.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+};
+
+use crate::base::{Clock, TokioClock};
+
+#[derive(Default)]
+struct Inside {
+    /// Milliseconds since the epoch.
+    written: BTreeMap<Path, u64>,
+    calls: u64,
+    cut_at: Option<u64>,
+    /// Seconds.
+    ahead: i64,
+}
+
+/// Clones are the same store.
+#[derive(Clone)]
+pub struct Dated {
+    inner: Arc<InMemory>,
+    clock: TokioClock,
+    inside: Arc<Mutex<Inside>>,
+}
+
+impl Dated {
+    pub fn new(clock: TokioClock) -> Self {
+        Self {
+            inner: Arc::new(InMemory::new()),
+            clock,
+            inside: Arc::default(),
+        }
+    }
+
+    fn inside(&self) -> std::sync::MutexGuard<'_, Inside> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Refuses everything after so many more calls.
+    pub fn cut_after(&self, calls: u64) {
+        let mut inside = self.inside();
+        inside.cut_at = Some(inside.calls + calls);
+    }
+
+    pub fn heal(&self) {
+        self.inside().cut_at = None;
+    }
+
+    /// Whether a call was refused since the last [`heal`](Self::heal).
+    pub fn was_cut(&self) -> bool {
+        let inside = self.inside();
+        inside.cut_at.is_some_and(|at| inside.calls > at)
+    }
+
+    pub fn calls(&self) -> u64 {
+        self.inside().calls
+    }
+
+    /// Sets the store's clock, in seconds against the nodes'.
+    pub fn set_ahead(&self, seconds: i64) {
+        self.inside().ahead = seconds;
+    }
+
+    fn call(&self, path: &Path) -> Result<()> {
+        let mut inside = self.inside();
+        inside.calls += 1;
+        match inside.cut_at.is_some_and(|at| inside.calls > at) {
+            false => Ok(()),
+            true => Err(Error::PermissionDenied {
+                path: path.to_string(),
+                source: "cut off".into(),
+            }),
+        }
+    }
+
+    fn wrote(&self, path: &Path) {
+        let mut inside = self.inside();
+        let ahead = inside.ahead.saturating_mul(1000);
+        let ms = u64::try_from(self.clock.wall().as_millis()).expect("soon");
+        inside.written.insert(path.clone(), ms.saturating_add_signed(ahead));
+    }
+
+    fn dated(&self, mut meta: ObjectMeta) -> ObjectMeta {
+        if let Some(at) = self.inside().written.get(&meta.location) {
+            let ms = i64::try_from(*at).expect("soon");
+            meta.last_modified = chrono::DateTime::from_timestamp_millis(ms).expect("a time");
+        }
+        meta
+    }
+}
+
+impl fmt::Debug for Dated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Dated")
+    }
+}
+
+impl fmt::Display for Dated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Dated")
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Dated {
+    async fn put_opts(&self, path: &Path, body: PutPayload, options: PutOptions) -> Result<PutResult> {
+        self.call(path)?;
+        let put = self.inner.put_opts(path, body, options).await?;
+        self.wrote(path);
+        Ok(put)
+    }
+
+    async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
+        self.call(path)?;
+        self.inner.get_opts(path, options).await
+    }
+
+    async fn put_multipart_opts(&self, path: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        self.inner.put_multipart_opts(path, options).await
+    }
+
+    fn delete_stream(&self, paths: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        let this = self.clone();
+        let delete = move |path: Result<Path>| {
+            let this = this.clone();
+            async move {
+                let path = path?;
+                this.call(&path)?;
+                let one = stream::iter([Ok(path)]).boxed();
+                this.inner.delete_stream(one).next().await.expect("one for one")
+            }
+        };
+        paths.then(delete).boxed()
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        if let Err(refused) = self.call(prefix.unwrap_or(&Path::default())) {
+            return stream::iter([Err(refused)]).boxed();
+        }
+        let this = self.clone();
+        let listed = self.inner.list(prefix);
+        listed.map(move |meta| Ok(this.dated(meta?))).boxed()
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.inner.copy_opts(from, to, options).await
+    }
+}

@@ -1,0 +1,283 @@
+//! Upkeep of an engine's namespaces, on its own and on another node.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use serde_json::{Value as Json, json};
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::base::{CpuPool, Ledger, MemoryShare, Rng, Runtime, TokioClock, TokioSpawner};
+use crate::config::StoreConfig;
+use crate::maintenance::run as run_upkeep;
+use crate::manifest::tests::scripted::ScriptedStore;
+use crate::manifest::{Manifest, ManifestStore};
+use crate::model::{NamespaceName, OrgId};
+use crate::namespace::{Body, Engine, EngineOptions};
+use crate::store::Store;
+use crate::store::paths::{self, NsKey};
+
+struct Node {
+    engine: Engine,
+    runtime: Runtime,
+    store: Store,
+    stop: CancellationToken,
+}
+
+fn org() -> OrgId {
+    OrgId::default_org()
+}
+
+fn name(name: &str) -> NamespaceName {
+    NamespaceName::parse(name).expect("a name")
+}
+
+impl Node {
+    fn new(backend: &ScriptedStore, seed: u64) -> Self {
+        let runtime = Runtime {
+            clock: Arc::new(TokioClock::new(Duration::from_secs(1_700_000_000))),
+            rng: Rng::seeded(seed),
+            spawner: Arc::new(TokioSpawner::default()),
+            cpu: CpuPool::inline(),
+            memory: Ledger::new(1 << 30, 1 << 30),
+        };
+        let config = StoreConfig {
+            url: "memory:".into(),
+            ..StoreConfig::default()
+        };
+        let store = Store::new(
+            Arc::new(backend.clone()),
+            runtime.clock.clone(),
+            runtime.rng.clone(),
+            &config,
+        );
+        Self {
+            engine: Engine::new(runtime.clone(), store.clone(), EngineOptions::default()),
+            runtime,
+            store,
+            stop: CancellationToken::new(),
+        }
+    }
+
+    fn indexing(self, change: impl FnOnce(&mut UpkeepOptions)) -> Self {
+        let mut options = UpkeepOptions::default();
+        change(&mut options);
+        let upkeep = run_upkeep(
+            Indexer::new(self.engine.clone(), options),
+            self.stop.clone().cancelled_owned(),
+        );
+        self.runtime.spawner.spawn("upkeep", Box::pin(upkeep));
+        self
+    }
+
+    async fn write(&self, namespace: &str, body: Json) {
+        let bytes = body.to_string();
+        let charge = self
+            .runtime
+            .memory
+            .charge(MemoryShare::Bodies, bytes.len() as u64)
+            .expect("room");
+        let body = Body {
+            bytes: bytes.into(),
+            charge,
+        };
+        self.engine
+            .write(&org(), &name(namespace), body)
+            .await
+            .expect("written");
+    }
+
+    async fn upsert(&self, namespace: &str, ids: std::ops::Range<u64>) {
+        let rows: Vec<Json> = ids
+            .map(|id| json!({"id": id, "n": id, "text": format!("row {id}")}))
+            .collect();
+        self.write(namespace, json!({ "upsert_rows": rows })).await;
+    }
+
+    async fn manifest(&self, namespace: &str) -> Option<Manifest> {
+        let ns = NsKey::new(org(), name(namespace));
+        let manifests = ManifestStore::new(self.store.clone(), ns, CpuPool::inline());
+        manifests.listed().await.expect("read").map(|(manifest, _)| manifest)
+    }
+
+    /// Rows in segments, and rows outside of them.
+    async fn rows(&self, namespace: &str) -> (usize, usize) {
+        let snapshot = self.engine.newest(&org(), &name(namespace)).await.expect("read");
+        (snapshot.rows() - snapshot.unindexed_rows(), snapshot.unindexed_rows())
+    }
+
+    async fn marked(&self) -> usize {
+        let listed = self.store.list(&paths::dirty_markers(), None);
+        listed.try_collect::<Vec<_>>().await.expect("listed").len()
+    }
+}
+
+async fn seconds(n: u64) {
+    tokio::time::sleep(Duration::from_secs(n)).await;
+}
+
+#[test]
+fn a_small_namespace_is_flushed_when_it_is_quiet_and_then_costs_nothing() {
+    run(async {
+        let backend = ScriptedStore::new();
+        let node = Node::new(&backend, 1).indexing(|_| ());
+        node.upsert("docs", 0..10).await;
+        assert_eq!(node.marked().await, 1);
+        seconds(25).await;
+        assert_eq!(node.rows("docs").await, (0, 10));
+        seconds(10).await;
+        assert_eq!(node.rows("docs").await, (10, 0));
+        assert_eq!(node.marked().await, 0);
+        let manifest = node.manifest("docs").await.expect("flushed");
+        assert!(manifest.segments.len() == 1 && manifest.segments[0].meta.inline.is_some());
+        let calls = backend.calls();
+        seconds(24 * 3600).await;
+        assert_eq!(backend.calls(), calls, "what is idle costs nothing but listings");
+        // It goes on.
+        node.upsert("docs", 5..20).await;
+        assert_eq!((node.rows("docs").await, node.marked().await), ((5, 15), 1));
+        seconds(35).await;
+        assert_eq!((node.rows("docs").await, node.marked().await), ((20, 0), 0));
+        node.stop.cancel();
+    });
+}
+
+#[test]
+fn many_entries_are_flushed_at_once_and_segments_are_merged() {
+    run(async {
+        let backend = ScriptedStore::new();
+        let node = Node::new(&backend, 1).indexing(|o| {
+            o.inline = false;
+            o.flush_entries = 4;
+        });
+        for batch in 0..100 {
+            node.upsert("docs", batch * 10..batch * 10 + 10).await;
+            seconds(1).await;
+        }
+        seconds(60).await;
+        assert_eq!(node.rows("docs").await, (1_000, 0));
+        let manifest = node.manifest("docs").await.expect("flushed");
+        assert!(
+            manifest.generation.0 > 15,
+            "flushed every few seconds: {}",
+            manifest.generation
+        );
+        assert!(manifest.segments.len() < 16, "and merged: {}", manifest.segments.len());
+        assert!(manifest.segments.iter().any(|s| s.meta.level > 0));
+        assert_eq!(node.marked().await, 0);
+        node.stop.cancel();
+    });
+}
+
+#[test]
+fn what_another_node_wrote_is_found_by_its_marker() {
+    run(async {
+        let backend = ScriptedStore::new();
+        let writer = Node::new(&backend, 1);
+        let indexer = Node::new(&backend, 2).indexing(|o| {
+            o.foreign_wait = Duration::ZERO;
+            o.list_interval_idle = o.list_interval;
+        });
+        seconds(600).await;
+        for namespace in ["a", "b", "c"] {
+            writer.upsert(namespace, 0..5).await;
+        }
+        assert_eq!(writer.marked().await, 3);
+        seconds(45).await;
+        assert_eq!(writer.marked().await, 0);
+        for namespace in ["a", "b", "c"] {
+            assert_eq!(indexer.rows(namespace).await, (5, 0));
+            assert_eq!(writer.manifest(namespace).await.expect("flushed").rows(), 5);
+        }
+        // The writer goes on where it is, and goes over to the manifest in time.
+        writer.upsert("a", 3..8).await;
+        assert_eq!(writer.marked().await, 1);
+        seconds(60).await;
+        assert_eq!((indexer.rows("a").await, writer.marked().await), ((8, 0), 0));
+        indexer.stop.cancel();
+    });
+}
+
+#[test]
+fn a_marker_without_entries_goes() {
+    run(async {
+        let backend = ScriptedStore::new();
+        let node = Node::new(&backend, 1);
+        let ns = NsKey::new(org(), name("gone"));
+        node.store.put(&paths::dirty_marker(&ns), "").await.expect("put");
+        let node = node.indexing(|o| o.foreign_wait = Duration::ZERO);
+        seconds(10).await;
+        assert_eq!(node.marked().await, 0);
+        node.stop.cancel();
+    });
+}
+
+#[test]
+fn two_indexing_nodes_and_lost_replies_leave_every_row_once() {
+    run(async {
+        let backend = ScriptedStore::new();
+        let change = |o: &mut UpkeepOptions| {
+            (o.foreign_wait, o.flush_entries, o.inline) = (Duration::ZERO, 3, false);
+        };
+        let (a, b) = (
+            Node::new(&backend, 1).indexing(change),
+            Node::new(&backend, 2).indexing(change),
+        );
+        for batch in 0..40u64 {
+            if batch % 3 == 0 {
+                backend.fail(1 + batch % 7, Fault::After);
+            }
+            let writer = if batch % 2 == 0 { &a } else { &b };
+            writer.upsert("docs", batch * 5..batch * 5 + 10).await;
+            tokio::time::sleep(Duration::from_millis(700)).await;
+        }
+        backend.heal();
+        seconds(300).await;
+        assert_eq!((a.rows("docs").await, b.rows("docs").await), ((205, 0), (205, 0)));
+        assert_eq!(a.marked().await, 0);
+        assert_eq!(a.manifest("docs").await.expect("flushed").rows(), 205);
+        a.stop.cancel();
+        b.stop.cancel();
+    });
+}
+
+#[test]
+fn segments_get_the_indexes_that_the_schema_asks_for() {
+    run(async {
+        let backend = ScriptedStore::new();
+        let node = Node::new(&backend, 1).indexing(|o| o.inline = false);
+        let rows: Vec<Json> = (0..20)
+            .map(|id| json!({"id": id, "text": format!("word {id}")}))
+            .collect();
+        let plain = json!({"text": {"type": "string", "filterable": false}});
+        node.write("docs", json!({"upsert_rows": rows, "schema": plain})).await;
+        seconds(40).await;
+        let before = node.manifest("docs").await.expect("flushed").segments[0].id();
+        let searched = json!({"text": {"type": "string", "full_text_search": true, "filterable": true}});
+        node.write(
+            "docs",
+            json!({"upsert_rows": [{"id": 99, "text": "word"}], "schema": searched}),
+        )
+        .await;
+        seconds(100).await;
+        let manifest = node.manifest("docs").await.expect("flushed");
+        assert!(manifest.segment(before).is_none(), "it was written anew");
+        assert_eq!(manifest.rows(), 21);
+        let snapshot = node.engine.newest(&org(), &name("docs")).await.expect("read");
+        assert!(
+            snapshot
+                .segments
+                .iter()
+                .all(|s| !s.segment.lacks_index(&snapshot.schema))
+        );
+        let generation = manifest.generation;
+        seconds(3600).await;
+        assert_eq!(
+            node.manifest("docs").await.expect("there").generation,
+            generation,
+            "once"
+        );
+        node.stop.cancel();
+    });
+}

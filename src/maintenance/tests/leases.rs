@@ -1,0 +1,51 @@
+//! Who may do the large jobs.
+
+use std::time::Duration;
+
+use super::*;
+use crate::maintenance::lease::take;
+use crate::store::Store;
+use crate::store::paths::{self, NsKey};
+
+async fn by(store: &Store, ns: &NsKey, node: u128, now_ms: u64) -> bool {
+    let span = Duration::from_secs(60);
+    let taken = take(store, ns, "index", node, now_ms, span)
+        .await
+        .expect("the store answers");
+    if let Some(lease) = taken {
+        assert!(lease.covers(now_ms, Duration::from_secs(59)) && !lease.covers(now_ms, span));
+    }
+    taken.is_some()
+}
+
+#[test]
+fn a_lease_is_held_by_one_until_it_runs_out() {
+    run(async {
+        let world = World::new(true);
+        let (store, ns) = (&world.workshop.store, world.job().ns().clone());
+        assert!(by(store, &ns, 1, 1_000).await);
+        assert!(!by(store, &ns, 2, 2_000).await);
+        assert!(by(store, &ns, 1, 3_000).await, "its holder may go on");
+        assert!(!by(store, &ns, 2, 62_000).await);
+        assert!(by(store, &ns, 2, 63_000).await);
+        assert!(!by(store, &ns, 1, 63_001).await);
+        assert_eq!(world.objects().await, 1, "older terms are removed");
+        // A holder whose clock is far ahead does not keep it for ever.
+        assert!(by(store, &ns, 3, 1 << 50).await);
+        assert!(by(store, &ns, 1, 200_000).await);
+        // Nonsense is no lease.
+        let newest = paths::lease(&ns, "index", 5);
+        store.put(&newest, "nonsense").await.expect("put");
+        assert!(by(store, &ns, 2, 200_001).await);
+    });
+}
+
+#[test]
+fn of_rivals_at_most_one_gets_it() {
+    run(async {
+        let world = World::new(true);
+        let (store, ns) = (&world.workshop.store, world.job().ns().clone());
+        let all = futures::future::join_all((0..5).map(|node| by(store, &ns, node, 1_000))).await;
+        assert_eq!(all.into_iter().filter(|taken| *taken).count(), 1);
+    });
+}

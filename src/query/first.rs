@@ -1,0 +1,150 @@
+//! The first rows of a segment by an attribute or by id, found in an index in that order.
+
+use std::ops::Bound;
+
+use super::plan::{Action, OrderTarget, Plan};
+use super::reader::{PAGE_BYTES, Reader};
+use crate::base::{Bitset, Priority};
+use crate::cache::ReadKind;
+use crate::error::Result;
+use crate::index::attribute::{AttributeIndex, NullsAt, RowSet};
+use crate::model::{AttrId, Direction};
+
+/// Rows that are looked at in place.
+const QUICK_ROWS: u64 = 20_000;
+/// How many times more rows than expected may be passed over before the walk is given up.
+const PATIENCE: u64 = 4;
+
+/// Leaves out rows that are certainly not among the first of the plan's order, where that is cheaper than to compare
+/// all of them. Costs a few reads of an index.
+///
+/// * `live` — the rows that pass the filter
+pub(super) async fn narrow(reader: Reader<'_>, plan: &Plan, live: Bitset) -> Result<Bitset> {
+    let rows = live.count();
+    // Caps on equal rows may ask for any number of rows.
+    if plan.per.is_some() || plan.wanted >= rows {
+        return Ok(live);
+    }
+    let walk = Walk {
+        wanted: plan.wanted as u64,
+        // Of rows that pass here and there.
+        expected: plan.wanted as u64 * live.len() as u64 / rows as u64,
+    };
+    match &plan.action {
+        Action::OrderedScan { keys } => match keys.first().map(|key| (key.target, key.direction)) {
+            Some((OrderTarget::Attribute(id), direction)) => by_attribute(reader, walk, id, direction, live).await,
+            _ => Ok(live),
+        },
+        Action::Lookup { direction } => by_id(reader, walk, *direction, live).await,
+        Action::ExactNearest { .. } | Action::TextTopK { .. } | Action::ScoreTopK { .. } | Action::Aggregate(_) => {
+            Ok(live)
+        }
+    }
+}
+
+/// How far it is.
+#[derive(Clone, Copy)]
+struct Walk {
+    /// Rows to find.
+    wanted: u64,
+    /// Rows that are passed until then, when those that pass the filter are spread evenly.
+    expected: u64,
+}
+
+impl Walk {
+    /// What the walk reads of an index of so many bytes, and then of rows.
+    fn bytes(self, index_bytes: u64, rows: usize) -> u64 {
+        let share = u128::from(index_bytes) * u128::from(self.expected) / rows.max(1) as u128;
+        share as u64 + self.wanted * PAGE_BYTES
+    }
+
+    fn gives_up(self, passed: u64) -> bool {
+        passed > PATIENCE * self.expected + QUICK_ROWS
+    }
+}
+
+async fn by_attribute(
+    reader: Reader<'_>,
+    walk: Walk,
+    id: AttrId,
+    direction: Direction,
+    live: Bitset,
+) -> Result<Bitset> {
+    let index: Option<AttributeIndex> = reader.indexes(&[id]).await?.remove(&id);
+    let Some(index) = index else { return Ok(live) };
+    let costs = walk.bytes(index.groups_estimate().bytes, live.len());
+    if costs >= reader.column_bytes(id) + reader.ids_bytes() {
+        return Ok(live);
+    }
+    let nulls = match direction {
+        Direction::Asc => NullsAt::First,
+        Direction::Desc => NullsAt::Last,
+    };
+    let Some(mut order) = index.order(direction, Bound::Unbounded, nulls) else {
+        return Ok(live);
+    };
+    let mut kept = Bitset::empty(live.len());
+    let (mut found, mut passed) = (0, 0);
+    // Rows with the same value are told apart by what comes after it: all of them are kept.
+    while found < walk.wanted {
+        let Some((_, rows)) = order.next().await.map_err(|e| reader.index_error(e))? else {
+            break;
+        };
+        passed += rows.len();
+        if walk.gives_up(passed) {
+            return Ok(live);
+        }
+        match rows.len() <= QUICK_ROWS {
+            true => found += add(&rows, &live, &mut kept),
+            false => {
+                let (within, mut set) = (live.clone(), kept);
+                let count = move || {
+                    let count = add(&rows, &within, &mut set);
+                    (set, count)
+                };
+                let (set, count) = reader.cpu.run(Priority::Foreground, count).await;
+                kept = set;
+                found += count;
+            }
+        }
+    }
+    Ok(kept)
+}
+
+/// Adds those of `rows` that are in `within`; returns how many they are.
+fn add(rows: &RowSet, within: &Bitset, kept: &mut Bitset) -> u64 {
+    let mut count = 0;
+    rows.each(|row| {
+        if within.contains(row as usize) {
+            kept.insert(row as usize);
+            count += 1;
+        }
+    });
+    count
+}
+
+async fn by_id(reader: Reader<'_>, walk: Walk, direction: Direction, live: Bitset) -> Result<Bitset> {
+    if walk.bytes(reader.ids_bytes(), live.len()) >= reader.ids_bytes() {
+        return Ok(live);
+    }
+    let descending = direction == Direction::Desc;
+    let mut scan = reader
+        .segment
+        .scan_ids((Bound::Unbounded, Bound::Unbounded), descending, ReadKind::Index);
+    let mut kept = Bitset::empty(live.len());
+    let (mut found, mut passed) = (0, 0);
+    while found < walk.wanted {
+        let Some(block) = scan.next().await? else { break };
+        for row in &block.rows {
+            if found < walk.wanted && live.contains(*row as usize) {
+                kept.insert(*row as usize);
+                found += 1;
+            }
+        }
+        passed += block.rows.len() as u64;
+        if walk.gives_up(passed) && found < walk.wanted {
+            return Ok(live);
+        }
+    }
+    Ok(kept)
+}

@@ -1,0 +1,75 @@
+//! The rows that a filter holds for, for those who write them.
+
+use std::sync::Arc;
+
+use futures::stream::{self, StreamExt, TryStreamExt};
+
+use super::budget::Budget;
+use super::filter::{BoundFilter, Prepared, Stored, evaluate};
+use super::reader::Reader;
+use crate::base::{Bitset, CpuPool, Priority};
+use crate::error::Result;
+use crate::snapshot::Snapshot;
+
+/// How many segments are read at a time.
+const SEGMENTS_AT_ONCE: usize = 8;
+
+/// The rows of a snapshot for which a filter holds, dead ones included.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Matching {
+    /// Of each part of the tail.
+    pub parts: Vec<Bitset>,
+    /// Of each segment.
+    pub segments: Vec<Bitset>,
+}
+
+/// Finds the rows of a snapshot for which a filter holds, dead ones included.
+///
+/// What is found in a part or a segment stays right, because neither ever changes; which rows are live does. The ids
+/// of rows of a segment are [`Segment::fetch`](crate::segment::Segment::fetch)ed without attributes.
+///
+/// Costs the requests of what is not in the cache.
+///
+/// * `filter` — bound to the snapshot's schema
+///
+/// # Errors
+///
+/// The segments cannot be read, or are too much for one query.
+pub async fn matching(snapshot: &Snapshot, filter: &Arc<BoundFilter>, cpu: &CpuPool) -> Result<Matching> {
+    let jobs = snapshot.parts.iter().map(|part| {
+        let (filter, chunk) = (filter.clone(), part.chunk.clone());
+        move || evaluate(&filter, &chunk)
+    });
+    let parts = cpu.run_all(Priority::Foreground, jobs.collect());
+    let budget = Budget::default();
+    let prepared = prepare(filter, snapshot, cpu).await;
+    let one = |part: &crate::segment::SegmentPart| {
+        let (segment, schema, budget) = (part.segment.clone(), &*snapshot.schema, &budget);
+        let prepared = &prepared;
+        async move {
+            let reader = Reader {
+                segment: &segment,
+                schema,
+                cpu,
+                budget,
+            };
+            Stored(reader).holding(prepared, Bitset::full(reader.len())).await
+        }
+    };
+    let searches: Vec<_> = snapshot.segments.iter().map(one).collect();
+    let segments = stream::iter(searches).buffered(SEGMENTS_AT_ONCE).try_collect();
+    let (parts, segments) = futures::join!(parts, segments);
+    Ok(Matching {
+        parts,
+        segments: segments?,
+    })
+}
+
+/// What indexes are asked for a filter; nothing where there are no segments.
+pub(super) async fn prepare(filter: &BoundFilter, snapshot: &Snapshot, cpu: &CpuPool) -> Prepared {
+    if snapshot.segments.is_empty() {
+        return Prepared::default();
+    }
+    let filter = filter.clone();
+    cpu.run(Priority::Foreground, move || Prepared::new(filter)).await
+}

@@ -1,0 +1,154 @@
+//! What queries over segments read.
+
+use super::support::{Rows, Segments, schema_of, snapshot_of};
+use super::*;
+use crate::model::query::{Aggregate, Aggregation, GroupKey, Projection};
+use crate::store::count::Counts;
+
+const ROWS: u64 = 20_000;
+
+/// A snapshot of one segment, all of whose objects are in no cache.
+struct Cold {
+    segments: Segments,
+    snapshot: Snapshot,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Cold {
+    fn new() -> Self {
+        let mut schema = schema_of(
+            IdKind::UInt,
+            &[
+                ("n", "int"),
+                ("kind", "string"),
+                ("day", "datetime"),
+                ("text", "string"),
+                ("v", "[32]f32"),
+            ],
+        );
+        let mut text = schema.get("text").unwrap().clone();
+        (text.full_text, text.filterable) = (Some(FullTextConfig::default()), false);
+        schema.put(text);
+        let row = |i: u64| {
+            let words = ["reef", "tide", "shoal", "kelp", "ray"];
+            let word = |n: u64| words[(i * 31 + n * n) as usize % words.len()];
+            let text: Vec<&str> = (0..12).map(word).collect();
+            let vector = (0..32).map(|d| ((i * 7 + d * 13) % 101) as f32).collect();
+            let values = vec![
+                ("n", Value::Int((i * 7919 % ROWS) as i64)),
+                ("kind", Value::String(format!("kind-{}", i % 10))),
+                ("day", Value::Datetime((i / 64) as i64 * 86_400_000)),
+                ("text", Value::String(format!("{} {i}", text.join(" ")))),
+                ("v", Value::Vector(Vector::F32(vector))),
+            ];
+            (Id::UInt(i * 3), values)
+        };
+        let rows: Rows = (0..ROWS).map(row).collect();
+        let live: Vec<bool> = (0..ROWS).map(|i| i % 100 != 5).collect();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        let segments = Segments::new();
+        let mut snapshot = snapshot_of(&schema, &[]);
+        let part = runtime.block_on(segments.put(&schema, &rows, &live));
+        snapshot.segments = Arc::new(vec![part]);
+        Self {
+            segments,
+            snapshot,
+            runtime,
+        }
+    }
+
+    /// The answer to a query, and what it read.
+    fn ask(&self, query: &Query) -> (QueryResult, Counts) {
+        let before = self.segments.store.counts();
+        let queries: Arc<[Query]> = Arc::new([query.clone()]);
+        let all = Arc::new(View::all(self.snapshot.schema.clone()));
+        let (cpu, limits) = (CpuPool::inline(), Limits::default());
+        let execution = execute(&self.snapshot, &all, &queries, &cpu, &limits);
+        let result = self.runtime.block_on(execution).unwrap().remove(0);
+        let after = self.segments.store.counts();
+        let read = Counts {
+            gets: after.gets - before.gets,
+            bytes_read: after.bytes_read - before.bytes_read,
+            ..Counts::default()
+        };
+        (result, read)
+    }
+}
+
+fn count(filter: Filter, group_by: Vec<GroupKey>) -> Query {
+    Query {
+        limit: 100,
+        filter: Some(filter),
+        aggregation: Some(Aggregation {
+            aggregates: vec![("count".into(), Aggregate::Count)],
+            group_by,
+        }),
+        ..Query::default()
+    }
+}
+
+#[test]
+fn few_requests_answer_a_cold_query() {
+    let kind = || Filter::compare("kind", FilterOp::Eq, json!("kind-3"));
+    let top = |rank_by: Option<RankBy>, filter: Option<Filter>| Query {
+        rank_by,
+        filter,
+        limit: 10,
+        include: Projection::Only(vec!["n".into(), "text".into()]),
+        ..Query::default()
+    };
+    let words = RankBy::Score(Score::Text {
+        attribute: "text".into(),
+        query: TextQuery::Text("kelp 777".into()),
+        last_as_prefix: false,
+    });
+    let near = RankBy::Nearest {
+        attribute: "v".into(),
+        query: VectorQuery::One(vec![5.0; 32]),
+        exact: false,
+    };
+    let by = |name: &str| RankBy::Order(vec![(name.into(), Direction::Desc)]);
+    let ids = Filter::compare("id", FilterOp::In, json!([30, 60, 31, 45_000]));
+    let sizes = [
+        ("a count by a filter", count(kind(), vec![]), 1, 2),
+        ("groups", count(kind(), vec![GroupKey::Attribute("kind".into())]), 1, 3),
+        ("the first by an attribute", top(Some(by("n")), None), 10, 3),
+        ("the first by id", top(None, None), 10, 2),
+        ("rows by their ids", top(None, Some(ids)), 3, 2),
+        ("the best by text", top(Some(words), None), 10, 5),
+        ("the nearest", top(Some(near), Some(kind())), 10, 4),
+    ];
+    for (what, query, size, requests_max) in sizes {
+        let cold = Cold::new();
+        let (found, read) = cold.ask(&query);
+        assert_eq!(found.size(), size, "{what}");
+        assert!(read.gets <= requests_max, "{what}: {read:?}");
+        let (again, _) = cold.ask(&query);
+        assert_eq!(again, found, "{what}");
+    }
+}
+
+#[test]
+fn a_plan_tells_how_a_segment_is_searched() {
+    let cold = Cold::new();
+    let day = Filter::compare("day", FilterOp::Lt, json!("1970-01-03"));
+    let words = Filter::compare("text", FilterOp::ContainsAllTokens, json!("reef 40"));
+    let query = Query {
+        limit: 5,
+        filter: Some(Filter::And(vec![words, day])),
+        ..Query::default()
+    };
+    let said = described(&cold.snapshot, &query).unwrap();
+    for part in [
+        "segment 1: 20000 rows, 19800 of them live",
+        "  all of",
+        "    postings of 2 terms of \"text\"",
+        "    index of \"day\": about",
+        "  rows that pass the filter: 1",
+    ] {
+        assert!(said.contains(part), "{said} lacks {part}");
+    }
+}

@@ -1,0 +1,86 @@
+//! Attribute indexes of a segment, read as far as an answer needs them.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::SegmentError;
+use super::container::{Section, SectionKind};
+use super::reader::{Segment, tag};
+use super::source::Source;
+use super::wire::FormatError;
+use crate::cache::ReadKind;
+use crate::index::attribute::{AttributeIndex, Blocks, Directory, fingerprint, is_whole};
+use crate::model::Attribute;
+use crate::store::StoreError;
+
+/// The blocks of one index.
+struct SectionBlocks {
+    source: Source,
+    /// Where they start in the object.
+    offset: u64,
+}
+
+#[async_trait]
+impl Blocks for SectionBlocks {
+    async fn read(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, StoreError> {
+        let place = |r: &Range<u64>| self.offset + r.start..self.offset + r.end;
+        let placed: Vec<_> = ranges.iter().map(place).collect();
+        let check = |read: &[Bytes]| match read.iter().all(|bytes| is_whole(bytes)) {
+            true => Ok(read.to_vec()),
+            false => Err(FormatError::corrupt("a block of an attribute index is damaged")),
+        };
+        let read = self.source.read(placed, ReadKind::Index, check).await;
+        read.map_err(|error| match error {
+            SegmentError::Store(error) => error,
+            SegmentError::Damaged { key, why } => StoreError::Corrupt { key, reason: why },
+        })
+    }
+}
+
+impl Segment {
+    /// The index of an attribute. `None` where there is none: the attribute is null in every row, cannot be filtered by,
+    /// or could not when the segment was written, or otherwise.
+    ///
+    /// Costs nothing, or one GET in segments whose directories together take more than 1 MiB.
+    pub async fn attribute_index(&self, attribute: &Attribute) -> Result<Option<AttributeIndex>, SegmentError> {
+        let section = self.layout.hot.section(SectionKind::Attribute, Some(attribute.id));
+        // What else the directory depends on, the version of its format among them.
+        let Some(section) = section.filter(|s| fingerprint(attribute) == Some(s.fingerprint)) else {
+            return Ok(None);
+        };
+        let made = async {
+            let directory = self.directory(section, attribute).await?;
+            let bytes = directory.memory_bytes();
+            Ok::<_, SegmentError>((Arc::new(directory), bytes))
+        };
+        let tag = tag(SectionKind::Attribute, Some(attribute.id));
+        let directory = self.source.cache.decoded(&self.source.object, tag, made).await?;
+        // Made anew for everyone: kept by the cache, it would keep the cache.
+        let blocks = SectionBlocks {
+            source: self.source.clone(),
+            offset: section.offset,
+        };
+        let index = AttributeIndex::new(directory, Arc::new(blocks), self.source.cpu());
+        Ok(Some(index))
+    }
+
+    async fn directory(&self, section: &Section, attribute: &Attribute) -> Result<Directory, SegmentError> {
+        let (rows, area, attribute) = (self.meta.rows, section.len, attribute.clone());
+        let decode = move |bytes: &[u8]| {
+            let directory = Directory::of(bytes, rows, area, &attribute);
+            directory.map_err(|e| FormatError::corrupt(e.to_string()))
+        };
+        let id = section.attribute;
+        match self.layout.hot.section(SectionKind::AttributeDirectory, id) {
+            None => decode(&section.hot).map_err(|e| self.source.damaged(&e)),
+            Some(cold) => {
+                let range = cold.offset..cold.offset + cold.len;
+                let decode = move |read: &[Bytes]| decode(&read[0]);
+                self.source.read(vec![range], ReadKind::Index, decode).await
+            }
+        }
+    }
+}

@@ -1,0 +1,415 @@
+//! Where everything in a segment is, and how bytes read from there become columns. No I/O.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use arrow::array::ArrayRef;
+use arrow::buffer::{MutableBuffer, NullBuffer};
+use bytes::Bytes;
+
+use super::columns::ColumnIndex;
+use super::container::{Hot, Section, SectionKind};
+use super::keys::{Bloom, KeyIndex};
+use super::pages::{Extractor, Page, PageIndex};
+use super::values::id_type;
+use super::vectors::VectorIndex;
+use super::wire::{FormatError, Unpacker};
+use super::{Rows, SegmentMeta};
+use crate::index::text::stored::TextDirectory;
+use crate::model::{AttrId, AttrType, Attribute, Column, IdColumn, VectorColumn};
+
+/// An index and where its section starts.
+pub struct Placed<T> {
+    pub offset: u64,
+    pub index: T,
+}
+
+impl<T> Placed<T> {
+    /// A range of the section as one of the object.
+    pub fn place(&self, range: Range<u64>) -> Range<u64> {
+        self.offset + range.start..self.offset + range.end
+    }
+}
+
+/// The decoded hot region.
+pub struct Layout {
+    pub hot: Hot,
+    pub ids: Placed<ColumnIndex>,
+    pub columns: BTreeMap<AttrId, Placed<ColumnIndex>>,
+    pub vectors: BTreeMap<AttrId, Placed<VectorIndex>>,
+    pub keys: Placed<KeyIndex>,
+    pub bloom: Bloom,
+    pub texts: BTreeMap<AttrId, Placed<TextDirectory>>,
+    /// The main one first.
+    streams: Vec<Placed<PageIndex>>,
+}
+
+impl Layout {
+    /// Decodes what the sections say of themselves, and checks that it is the segment that `meta` means.
+    pub fn decode(hot: Hot, meta: &SegmentMeta) -> Result<Self, FormatError> {
+        if hot.id != meta.id || hot.rows != meta.rows {
+            return Err(FormatError::corrupt("it is another segment"));
+        }
+        let column = |s: &Section| {
+            let index = ColumnIndex::decode(&s.hot, hot.rows, s.len)?;
+            Ok::<_, FormatError>(Placed {
+                offset: s.offset,
+                index,
+            })
+        };
+        let ids = hot.section(SectionKind::Ids, None).map(column).transpose()?;
+        let ids = ids.filter(|ids| ids.index.ty == id_type(hot.id_kind));
+        let ids = ids.ok_or_else(|| FormatError::corrupt("it has no ids"))?;
+        if ids.index.blocks.iter().any(|b| b.nulls > 0) {
+            return Err(FormatError::corrupt("it has rows without id"));
+        }
+        let mut streams = Vec::new();
+        for section in hot.sections(SectionKind::Pages) {
+            let index = PageIndex::decode(&section.hot, hot.rows, section.len)?;
+            if section.attribute.is_none() != streams.is_empty() {
+                return Err(FormatError::corrupt("it has no main row pages"));
+            }
+            streams.push(Placed {
+                offset: section.offset,
+                index,
+            });
+        }
+        let mut vectors = BTreeMap::new();
+        for section in hot.sections(SectionKind::Vectors) {
+            let index = VectorIndex::decode(&section.hot, hot.rows, section.len)?;
+            vectors.insert(
+                owner(section)?,
+                Placed {
+                    offset: section.offset,
+                    index,
+                },
+            );
+        }
+        let (keys, bloom) = decode_keys(&hot)?;
+        let texts = hot.sections(SectionKind::Postings).map(|s| {
+            let index = TextDirectory::open(&s.hot, hot.rows, s.len)?;
+            let offset = s.offset;
+            Ok((owner(s)?, Placed { offset, index }))
+        });
+        let texts = texts.collect::<Result<_, FormatError>>()?;
+        let columns = hot.sections(SectionKind::Column).map(|s| Ok((owner(s)?, column(s)?)));
+        let columns = columns.collect::<Result<_, FormatError>>()?;
+        match streams.is_empty() {
+            true => Err(FormatError::corrupt("it has no row pages")),
+            false => Ok(Self {
+                hot,
+                ids,
+                columns,
+                vectors,
+                keys,
+                bloom,
+                texts,
+                streams,
+            }),
+        }
+    }
+
+    /// The stream that has an attribute.
+    fn stream_of(&self, attribute: &Attribute) -> Result<Option<usize>, FormatError> {
+        let found = self.streams.iter().enumerate();
+        let mut found = found.filter_map(|(i, s)| Some((i, s.index.type_of(attribute.id)?)));
+        match found.next() {
+            None => Ok(None),
+            Some((stream, ty)) => expect_type(ty, attribute).map(|()| Some(stream)),
+        }
+    }
+
+    /// Whether rows have a value of an attribute that is no dense vector.
+    pub fn has_values(&self, attribute: &Attribute) -> Result<bool, FormatError> {
+        self.stream_of(attribute).map(|stream| stream.is_some())
+    }
+}
+
+fn owner(section: &Section) -> Result<AttrId, FormatError> {
+    let owner = section.attribute;
+    owner.ok_or_else(|| FormatError::corrupt("a section of an attribute is nobody's"))
+}
+
+/// The key run, which every segment has.
+fn decode_keys(hot: &Hot) -> Result<(Placed<KeyIndex>, Bloom), FormatError> {
+    let sections = (
+        hot.section(SectionKind::Keys, None),
+        hot.section(SectionKind::Bloom, None),
+    );
+    let (Some(keys), Some(bloom)) = sections else {
+        return Err(FormatError::corrupt("it has no key run"));
+    };
+    let index = KeyIndex::open(&keys.hot, keys.len)?;
+    if index.rows() != hot.rows || index.kind() != hot.id_kind {
+        return Err(FormatError::corrupt("its key run is that of another segment"));
+    }
+    let offset = keys.offset;
+    Ok((Placed { offset, index }, Bloom::open(bloom.hot.clone())?))
+}
+
+/// That an attribute has the type that was stored, which never changes while its number is in use.
+pub fn expect_type(stored: AttrType, attribute: &Attribute) -> Result<(), FormatError> {
+    match stored == attribute.ty {
+        true => Ok(()),
+        false => Err(FormatError::corrupt(format!(
+            "attribute {} is {stored} in it and {} in the schema",
+            attribute.id.0, attribute.ty
+        ))),
+    }
+}
+
+/// The ranges of one read; ranges that touch are one.
+#[derive(Default)]
+pub struct Ranges {
+    merged: Vec<Range<u64>>,
+    /// For each range added: which of `merged` has it, and where.
+    slots: Vec<(usize, Range<usize>)>,
+}
+
+impl Ranges {
+    fn add(&mut self, range: Range<u64>) {
+        let len = (range.end - range.start) as usize;
+        match self.merged.last_mut().filter(|last| last.end == range.start) {
+            Some(last) => last.end = range.end,
+            None => self.merged.push(range.clone()),
+        }
+        let at = self.merged.len() - 1;
+        let start = (range.start - self.merged[at].start) as usize;
+        self.slots.push((at, start..start + len));
+    }
+
+    /// What to read.
+    pub fn merged(&self) -> &[Range<u64>] {
+        &self.merged
+    }
+
+    /// The bytes of each range added, from those of each merged one.
+    fn split(&self, read: &[Bytes]) -> Vec<Bytes> {
+        let slice = |(at, range): &(usize, Range<usize>)| read[*at].slice(range.clone());
+        self.slots.iter().map(slice).collect()
+    }
+}
+
+/// What of the rows is wanted.
+#[derive(Default)]
+pub struct Wanted {
+    ids: bool,
+    /// Of each stream.
+    values: Vec<Vec<(AttrId, AttrType)>>,
+    vectors: Vec<AttrId>,
+}
+
+impl Wanted {
+    /// What is there of some attributes.
+    pub fn new(layout: &Layout, ids: bool, attributes: &[Attribute]) -> Result<Self, FormatError> {
+        let mut wanted = Self {
+            ids,
+            values: vec![Vec::new(); layout.streams.len()],
+            vectors: Vec::new(),
+        };
+        for attribute in attributes {
+            if let Some(vectors) = layout.vectors.get(&attribute.id) {
+                expect_type(vectors.index.ty(), attribute)?;
+                wanted.vectors.push(attribute.id);
+            } else if let Some(stream) = layout.stream_of(attribute)? {
+                wanted.values[stream].push((attribute.id, attribute.ty));
+            }
+        }
+        Ok(wanted)
+    }
+
+    fn needs_stream(&self, stream: usize) -> bool {
+        (self.ids && stream == 0) || !self.values[stream].is_empty()
+    }
+}
+
+/// The most bytes that one read of scattered rows takes, and the most pages.
+const STEP_BYTES: u64 = 8 << 20;
+const STEP_PAGES: usize = 2048;
+
+/// One read of some rows.
+pub struct Step {
+    /// How many of the rows it takes.
+    pub rows: usize,
+    pub ranges: Ranges,
+    /// For each stream the pages to read, ascending.
+    pages: Vec<Vec<usize>>,
+    /// For each vector column the blocks to read, ascending.
+    blocks: Vec<Vec<usize>>,
+}
+
+impl Step {
+    /// Plans the read of as many of `rows` as one step takes, at least one if there are any.
+    pub fn plan(layout: &Layout, wanted: &Wanted, rows: &[u32]) -> Self {
+        let streams: Vec<_> = (0..layout.streams.len()).filter(|s| wanted.needs_stream(*s)).collect();
+        let mut places = Vec::new();
+        let mut sets = vec![BTreeSet::new(); layout.streams.len() + wanted.vectors.len()];
+        let (mut bytes, mut count, mut taken) = (0, 0, 0);
+        for row in rows {
+            places.clear();
+            places.extend(streams.iter().map(|s| {
+                let index = &layout.streams[*s].index;
+                let page = index.page_of(*row);
+                (*s, page, index.range(page))
+            }));
+            places.extend(wanted.vectors.iter().enumerate().map(|(i, id)| {
+                let index = &layout.vectors[id].index;
+                let block = index.block_of(*row);
+                (layout.streams.len() + i, block, index.range(&(block..block + 1)))
+            }));
+            for (set, number, range) in &places {
+                if sets[*set].insert(*number) {
+                    bytes += range.end - range.start;
+                    count += 1;
+                }
+            }
+            taken += 1;
+            if bytes >= STEP_BYTES || count >= STEP_PAGES {
+                break;
+            }
+        }
+        let mut pages: Vec<Vec<usize>> = sets.into_iter().map(|set| set.into_iter().collect()).collect();
+        let blocks = pages.split_off(layout.streams.len());
+        let mut ranges = Ranges::default();
+        for (stream, pages) in layout.streams.iter().zip(&pages) {
+            pages
+                .iter()
+                .for_each(|page| ranges.add(stream.place(stream.index.range(*page))));
+        }
+        for (id, blocks) in wanted.vectors.iter().zip(&blocks) {
+            let vectors = &layout.vectors[id];
+            let place = |block: &usize| vectors.place(vectors.index.range(&(*block..*block + 1)));
+            blocks.iter().for_each(|block| ranges.add(place(block)));
+        }
+        Self {
+            rows: taken,
+            ranges,
+            pages,
+            blocks,
+        }
+    }
+
+    /// The rows from the bytes of the ranges; without ids if they are not wanted.
+    ///
+    /// * `rows` — as many as it takes
+    pub fn decode(&self, layout: &Layout, wanted: &Wanted, rows: &[u32], read: &[Bytes]) -> Result<Taken, FormatError> {
+        let mut bytes = self.ranges.split(read).into_iter();
+        let mut taken = Taken::default();
+        for (stream, pages) in self.pages.iter().enumerate().filter(|(s, _)| wanted.needs_stream(*s)) {
+            let frames: Vec<Bytes> = bytes.by_ref().take(pages.len()).collect();
+            let (ids, columns) = extract(layout, wanted, stream, pages, &frames, rows)?;
+            taken.ids = taken.ids.or(ids);
+            taken
+                .columns
+                .extend(columns.into_iter().map(|(id, array)| (id, Column::Values(array))));
+        }
+        for (id, blocks) in wanted.vectors.iter().zip(&self.blocks) {
+            let data: Vec<Bytes> = bytes.by_ref().take(blocks.len()).collect();
+            let column = gather_vectors(&layout.vectors[id].index, blocks, &data, rows)?;
+            taken.columns.insert(*id, Column::Vectors(column));
+        }
+        Ok(taken)
+    }
+}
+
+/// Rows, or parts of them.
+#[derive(Default)]
+pub struct Taken {
+    ids: Option<ArrayRef>,
+    pub columns: BTreeMap<AttrId, Column>,
+}
+
+impl Taken {
+    /// With the ids, which were wanted.
+    pub fn into_rows(self) -> Result<Rows, FormatError> {
+        let ids = self.ids.as_ref().and_then(IdColumn::from_array);
+        Ok(Rows {
+            ids: ids.ok_or_else(|| FormatError::corrupt("it has rows without id"))?,
+            columns: self.columns,
+        })
+    }
+
+    /// Puts the rows of several steps together, of which there is at least one.
+    pub fn join(steps: &[Taken]) -> Result<Taken, FormatError> {
+        let ids: Vec<&ArrayRef> = steps.iter().filter_map(|s| s.ids.as_ref()).collect();
+        let ids = if ids.is_empty() { None } else { Some(concat(&ids)?) };
+        let mut columns = BTreeMap::new();
+        // All steps want the same.
+        for id in steps[0].columns.keys() {
+            let parts: Vec<&Column> = steps.iter().filter_map(|s| s.columns.get(id)).collect();
+            columns.insert(*id, join_columns(&parts)?);
+        }
+        Ok(Taken { ids, columns })
+    }
+}
+
+fn concat(arrays: &[&ArrayRef]) -> Result<ArrayRef, FormatError> {
+    let arrays: Vec<_> = arrays.iter().map(|a| a.as_ref()).collect();
+    arrow::compute::concat(&arrays).map_err(|e| FormatError::corrupt(format!("the pages of a column: {e}")))
+}
+
+/// One column of several of the same attribute.
+fn join_columns(parts: &[&Column]) -> Result<Column, FormatError> {
+    let (mut arrays, mut vectors) = (Vec::new(), Vec::new());
+    for part in parts {
+        match part {
+            Column::Values(array) => arrays.push(array),
+            Column::Vectors(column) => vectors.push(column),
+        }
+    }
+    match vectors.is_empty() {
+        true => Ok(Column::Values(concat(&arrays)?)),
+        false => Ok(Column::Vectors(join_vectors(&vectors))),
+    }
+}
+
+fn join_vectors(parts: &[&VectorColumn]) -> VectorColumn {
+    let mut data = MutableBuffer::with_capacity(parts.iter().map(|p| p.data.len()).sum());
+    parts.iter().for_each(|p| data.extend_from_slice(&p.data));
+    let valid = parts.iter().flat_map(|p| (0..p.len()).map(|row| !p.is_null(row)));
+    let nulls: NullBuffer = valid.collect();
+    VectorColumn {
+        dims: parts[0].dims,
+        element: parts[0].element,
+        data: data.into(),
+        nulls: Some(nulls).filter(|n| n.null_count() > 0),
+    }
+}
+
+type Extracted = (Option<ArrayRef>, Vec<(AttrId, ArrayRef)>);
+
+fn extract(
+    layout: &Layout,
+    wanted: &Wanted,
+    stream: usize,
+    pages: &[usize],
+    frames: &[Bytes],
+    rows: &[u32],
+) -> Result<Extracted, FormatError> {
+    let index = &layout.streams[stream].index;
+    let mut unpacker = Unpacker::default();
+    let unpack = |(page, frame): (&usize, &Bytes)| Page::decode(frame, index.rows(*page), &mut unpacker);
+    let unpacked = pages.iter().zip(frames).map(unpack).collect::<Result<Vec<_>, _>>()?;
+    let id_kind = (stream == 0).then_some(layout.hot.id_kind);
+    let mut extractor = Extractor::new(id_kind, wanted.ids, wanted.values[stream].clone());
+    for row in rows {
+        let at = pages
+            .binary_search(&index.page_of(*row))
+            .expect("the pages of all rows are read");
+        extractor.push(unpacked[at].row(*row))?;
+    }
+    Ok(extractor.finish())
+}
+
+fn gather_vectors(
+    index: &VectorIndex,
+    blocks: &[usize],
+    data: &[Bytes],
+    rows: &[u32],
+) -> Result<VectorColumn, FormatError> {
+    for (block, bytes) in blocks.iter().zip(data) {
+        index.check(&(*block..*block + 1), bytes)?;
+    }
+    let at = |block| blocks.binary_search(&block).expect("the blocks of all rows are read");
+    Ok(index.gather(rows, |block| &data[at(block)]))
+}

@@ -1,0 +1,138 @@
+//! Text indexes of a segment: terms loaded from the stored one, or all of them made anew where it has other tokens.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::try_join;
+
+use super::container::SectionKind;
+use super::layout::{Layout, Placed};
+use super::reader::{Segment, tag};
+use super::wire::FormatError;
+use super::{SegmentError, TermWanted};
+use crate::base::Bitset;
+use crate::cache::ReadKind;
+use crate::index::text::stored::{FoundTerms, PostingsLoad, TextDirectory};
+use crate::index::text::{RowLengths, TextIndex};
+use crate::model::{AttrId, Attribute, Column, FullTextConfig};
+
+impl Segment {
+    /// A text index of all rows that knows at least these terms, with the statistics of all. `None`: null in every row,
+    /// or no full-text attribute.
+    ///
+    /// Costs two rounds: the dictionary blocks of the terms, beside the lengths of all rows unless they are in memory;
+    /// then the postings. Where the attribute has other tokens than when the segment was written, its text is read and
+    /// analysed.
+    pub async fn text(
+        &self,
+        attribute: &Attribute,
+        terms: &[TermWanted],
+    ) -> Result<Option<Arc<TextIndex>>, SegmentError> {
+        let Some(config) = attribute.full_text else {
+            return Ok(None);
+        };
+        if self.stored_text(attribute.id, &config).is_none() {
+            return self.analysed_text(attribute, config).await;
+        }
+        let id = attribute.id;
+        let (lengths, found) = try_join!(self.lengths(id), self.terms(id, terms))?;
+        let load = found.load(&self.layout.texts[&id].index, false);
+        let decode = move |directory: &TextDirectory, load: &PostingsLoad, read: &[Bytes]| {
+            Ok(Arc::new(load.index(directory, &config, lengths.clone(), read)?))
+        };
+        self.postings(id, load, decode).await.map(Some)
+    }
+
+    /// The rows in whose texts tokens stand at the same distances from each other as here, no sequence spanning two
+    /// elements of an array unless each is a token. `None` when the segment cannot tell without the texts.
+    ///
+    /// * `tokens` — what the analyser makes of a text, with positions that ascend; at least one
+    ///
+    /// Costs two rounds as [`text`](Self::text) does.
+    pub async fn token_sequence(
+        &self,
+        attribute: &Attribute,
+        tokens: &[(String, u32)],
+    ) -> Result<Option<Bitset>, SegmentError> {
+        let config = attribute.full_text.as_ref();
+        let stored = config.and_then(|config| self.stored_text(attribute.id, config));
+        let Some(stored) = stored.filter(|s| s.index.has_positions()) else {
+            return Ok(None);
+        };
+        let wanted: Vec<TermWanted> = tokens.iter().map(|(t, _)| TermWanted::Exact(t.clone())).collect();
+        let load = self.terms(attribute.id, &wanted).await?.load(&stored.index, true);
+        let tokens = tokens.to_vec();
+        let decode = move |directory: &TextDirectory, load: &PostingsLoad, read: &[Bytes]| {
+            Ok(load.sequence(directory, &tokens, read)?)
+        };
+        self.postings(attribute.id, load, decode).await.map(Some)
+    }
+
+    /// The stored index of an attribute, when it has the tokens of this configuration.
+    pub(super) fn stored_text(&self, id: AttrId, config: &FullTextConfig) -> Option<&Placed<TextDirectory>> {
+        self.layout.texts.get(&id).filter(|stored| stored.index.serves(config))
+    }
+
+    async fn terms(&self, id: AttrId, wanted: &[TermWanted]) -> Result<FoundTerms, SegmentError> {
+        let lookup = self.layout.texts[&id].index.look_up(wanted, false);
+        let ranges = lookup.ranges();
+        let decode = move |layout: &Layout, read: &[Bytes]| Ok(lookup.finish(&layout.texts[&id].index, read)?);
+        self.read_text(id, &ranges, decode).await
+    }
+
+    async fn lengths(&self, id: AttrId) -> Result<Arc<RowLengths>, SegmentError> {
+        let made = async {
+            let lookup = self.layout.texts[&id].index.look_up(&[], true);
+            let ranges = lookup.ranges();
+            let decode =
+                move |layout: &Layout, read: &[Bytes]| Ok(lookup.finish(&layout.texts[&id].index, read)?.lengths);
+            let lengths = self.read_text(id, &ranges, decode).await?;
+            let lengths = lengths.expect("lengths were wanted");
+            let bytes = lengths.memory_bytes();
+            Ok((lengths, bytes))
+        };
+        let tag = tag(SectionKind::Postings, Some(id));
+        self.source.cache.decoded(&self.source.object, tag, made).await
+    }
+
+    async fn postings<T, F>(&self, id: AttrId, load: PostingsLoad, decode: F) -> Result<T, SegmentError>
+    where
+        T: Send + 'static,
+        F: Fn(&TextDirectory, &PostingsLoad, &[Bytes]) -> Result<T, FormatError> + Send + Sync + 'static,
+    {
+        let ranges = load.ranges();
+        let decode = move |layout: &Layout, read: &[Bytes]| decode(&layout.texts[&id].index, &load, read);
+        self.read_text(id, &ranges, decode).await
+    }
+
+    /// * `ranges` — of the attribute's pages
+    async fn read_text<T, F>(&self, id: AttrId, ranges: &[Range<u64>], decode: F) -> Result<T, SegmentError>
+    where
+        T: Send + 'static,
+        F: Fn(&Layout, &[Bytes]) -> Result<T, FormatError> + Send + Sync + 'static,
+    {
+        let stored = &self.layout.texts[&id];
+        let ranges: Vec<Range<u64>> = ranges.iter().map(|r| stored.place(r.clone())).collect();
+        let layout = self.layout.clone();
+        self.source
+            .read(ranges, ReadKind::Index, move |read| decode(&layout, read))
+            .await
+    }
+
+    /// An index of all terms, from the texts.
+    async fn analysed_text(
+        &self,
+        attribute: &Attribute,
+        config: FullTextConfig,
+    ) -> Result<Option<Arc<TextIndex>>, SegmentError> {
+        let Some(column) = self.column(attribute).await? else {
+            return Ok(None);
+        };
+        let build = move || match &*column {
+            Column::Values(values) => Some(Arc::new(TextIndex::build(&config, values))),
+            Column::Vectors(_) => None,
+        };
+        Ok(self.source.compute(ReadKind::Index, build).await)
+    }
+}
