@@ -250,7 +250,7 @@ impl Indexer {
         let bytes = inputs
             .iter()
             .filter_map(|id| base.0.segment(*id))
-            .map(|s| s.meta.len.max(s.meta.logical_bytes))
+            .map(|s| s.meta.unpacked_bytes())
             .sum::<u64>();
         let span = Duration::from_secs(bytes / MERGE_BYTES_PER_SECOND);
         if !self.may(job, slot, bytes, span).await? {
@@ -284,7 +284,7 @@ impl Indexer {
         let newest = slot.newest()?;
         let inputs = self.worth_merging(&newest.0, &slot);
         let inputs_found = inputs.iter().filter_map(|id| newest.0.segment(*id));
-        let bytes = inputs_found.map(|s| s.meta.len.max(s.meta.logical_bytes));
+        let bytes = inputs_found.map(|s| s.meta.unpacked_bytes());
         (!inputs.is_empty()).then(|| bytes.sum())
     }
 
@@ -407,11 +407,18 @@ impl Indexer {
     async fn clear_marker(&self, org: &OrgId, name: &NamespaceName, flushed: &Snapshot) -> Result<(), IndexError> {
         let marker = paths::dirty_marker(&NsKey::new(org.clone(), name.clone()));
         let store = &self.inner.workshop.store;
-        if self.newest(org, name).await?.seq > flushed.seq {
+        let end = async || {
+            self.inner
+                .engine
+                .end_of_log(org, name)
+                .await
+                .map_err(IndexError::Engine)
+        };
+        if end().await? > flushed.seq {
             return Ok(());
         }
         store.delete(&marker).await?;
-        if self.newest(org, name).await?.seq > flushed.seq {
+        if end().await? > flushed.seq {
             store.put(&marker, bytes::Bytes::new()).await?;
         }
         Ok(())

@@ -186,21 +186,14 @@ impl Engine {
     /// The newest state of a source; for a branch on a manifest that is known to be in force, because a branch refers to
     /// segments without reading them, and a hint may name some that are gone.
     async fn source(&self, from: &CopyFrom) -> Result<Arc<Snapshot>> {
-        if from.kind == OriginKind::Branch {
-            self.with_namespace(&from.org, &from.source, |handle| async move {
-                handle.probe().await?;
+        let source = self.with_namespace(&from.org, &from.source, |handle| async move {
+            handle.probe().await?;
+            if from.kind == OriginKind::Branch {
                 handle.prove_index().await?;
-                let snapshot = handle.snapshot();
-                self.check(Access::Read, &from.source, &snapshot)?;
-                match snapshot.exists() {
-                    true => Ok(snapshot),
-                    false => Err(not_found(&from.source).into()),
-                }
-            })
-            .await
-        } else {
-            Ok(self.current(&from.org, &from.source, Access::Read).await?.0)
-        }
+            }
+            self.living(&handle, &from.source, Access::Read)
+        });
+        Ok(source.await?.0)
     }
 
     /// * `at_ms` — which state of the source; `None`: the newest

@@ -421,14 +421,24 @@ impl Engine {
     ) -> Result<(Arc<Snapshot>, Incarnation)> {
         self.with_namespace(org, name, |handle| async move {
             handle.probe().await?;
-            let snapshot = handle.snapshot();
-            self.check(access, name, &snapshot)?;
-            match snapshot.incarnation {
-                Some(known) => Ok((snapshot, known)),
-                None => Err(not_found(name).into()),
-            }
+            self.living(&handle, name, access)
         })
         .await
+    }
+
+    /// The state that an open namespace has now, if it exists in it and the caller may do this with it.
+    pub(super) fn living(
+        &self,
+        handle: &Handle,
+        name: &NamespaceName,
+        access: Access,
+    ) -> Result<(Arc<Snapshot>, Incarnation), Failure> {
+        let snapshot = handle.snapshot();
+        self.check(access, name, &snapshot)?;
+        match snapshot.incarnation {
+            Some(known) => Ok((snapshot, known)),
+            None => Err(not_found(name).into()),
+        }
     }
 }
 

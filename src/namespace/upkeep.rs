@@ -141,6 +141,17 @@ impl Engine {
         self.inner.registry.all().into_iter().filter_map(one).collect()
     }
 
+    /// The end of a namespace's log at some moment after the call. Costs one GET, shared with strong reads; when the
+    /// namespace is not open, what opening it costs.
+    pub async fn end_of_log(&self, org: &OrgId, name: &NamespaceName) -> Result<Seq> {
+        self.with_namespace(
+            org,
+            name,
+            |handle| async move { Ok::<_, Failure>(handle.probe().await?) },
+        )
+        .await
+    }
+
     /// The newest state of a namespace on its newest manifest, whether or not it exists: what a flush begins with.
     ///
     /// Costs one GET, shared with strong reads, and one for the manifest after the one in use, the first time a LIST; when

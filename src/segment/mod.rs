@@ -90,6 +90,13 @@ pub struct SegmentMeta {
     pub inline: Option<Bytes>,
 }
 
+impl SegmentMeta {
+    /// About how much its rows take in memory, in bytes: pages are compressed.
+    pub fn unpacked_bytes(&self) -> u64 {
+        self.len.max(self.logical_bytes)
+    }
+}
+
 /// Rows in memory, dense vectors included.
 #[derive(Clone, Debug)]
 pub struct Rows {

@@ -8,6 +8,7 @@
 use std::io::Read;
 
 use crate::index::coding;
+pub(super) use crate::index::coding::put_varint;
 
 /// Why bytes are not part of a segment.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -165,15 +166,6 @@ fn unlz4(payload: &[u8], raw_len: usize) -> Result<Vec<u8>, FormatError> {
         return Err(FormatError::corrupt("a compressed frame cannot unpack to that much"));
     }
     lz4_flex::block::decompress(payload, raw_len).map_err(|e| FormatError::corrupt(format!("a compressed frame: {e}")))
-}
-
-/// Appends a number in 7-bit groups, least significant first.
-pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
 }
 
 /// Small numbers of either sign become small numbers.

@@ -194,10 +194,10 @@ async fn a_flush_of_a_small_namespace_costs_a_look_a_manifest_its_hint_and_the_m
         let (done, bill) = bucket.bill(indexer.flush(&node.org, &name("ns"))).await;
         assert_eq!(done.expect("flushed"), Done::Published);
         // That no entry is newer, nor a manifest, for which the first flush lists them; manifest and hint; that nothing was
-        // written since, nor a manifest, twice around the marker's DELETE.
+        // written since, twice around the marker's DELETE.
         let lists = u64::from(round == 0);
         assert!(
-            bill.writes == 2 && bill.gets <= 6 && bill.deletes <= 2 && bill.lists <= lists,
+            bill.writes == 2 && bill.gets <= 4 && bill.deletes <= 2 && bill.lists <= lists,
             "{bill:?}"
         );
     }
@@ -205,7 +205,7 @@ async fn a_flush_of_a_small_namespace_costs_a_look_a_manifest_its_hint_and_the_m
     let (done, bill) = bucket.bill(indexer.flush(&node.org, &name("ns"))).await;
     assert_eq!(done.expect("looked at"), Done::Nothing);
     assert!(
-        bill.writes == 0 && bill.gets <= 6 && bill.deletes <= 2 && bill.lists == 0,
+        bill.writes == 0 && bill.gets <= 4 && bill.deletes <= 2 && bill.lists == 0,
         "{bill:?}"
     );
 }

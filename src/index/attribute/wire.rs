@@ -1,5 +1,7 @@
 //! Numbers and bytes back to back, and their checksums. Everything that is read is bounded by what is there.
 
+pub(super) use crate::index::coding::{put_bytes, put_varint as put};
+
 /// What is wrong with bytes that were read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Damaged(pub &'static str);
@@ -33,21 +35,6 @@ impl Sizes {
         shared_list: 4 << 10,
         few_values: 256,
     };
-}
-
-/// Appends a number in groups of 7 bits, the lowest first (LEB128).
-pub(super) fn put(out: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        out.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    out.push(number as u8);
-}
-
-/// Appends the length of some bytes and the bytes.
-pub(super) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    put(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
 }
 
 /// Appends the checksum of everything from `start` on.

@@ -91,7 +91,7 @@ async fn read(
     let (cache, cpu) = (&job.workshop.cache, &job.workshop.runtime.cpu);
     let meta = &segment.meta;
     let open = Segment::open(meta.clone(), job.ns(), cache, cpu).await?;
-    let bytes_per_row = (meta.len.max(meta.logical_bytes) / u64::from(meta.rows.max(1))).max(1);
+    let bytes_per_row = (meta.unpacked_bytes() / u64::from(meta.rows.max(1))).max(1);
     let batch = (BATCH_BYTES / bytes_per_row).clamp(1, BATCH_ROWS) as usize;
     let live: Vec<u32> = (0..meta.rows).filter(|row| !deleted.contains(*row)).collect();
     for rows in live.chunks(batch) {

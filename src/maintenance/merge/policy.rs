@@ -44,7 +44,7 @@ pub fn candidates(manifest: &Manifest, is_stale: impl Fn(SegmentId) -> bool) -> 
             rows: s.meta.rows,
             live: s.live(),
             // What a merge holds in memory is not compressed.
-            bytes: s.meta.len.max(s.meta.logical_bytes),
+            bytes: s.meta.unpacked_bytes(),
             is_stale: is_stale(s.meta.id),
         })
         .collect()
