@@ -4,7 +4,7 @@
 //! uints, floats, strings of 10 to 1 M different values, datetimes, bools, arrays; about 400 logical bytes each. Encoded
 //! as eight segments, as flushes do, then put together into one, as a merge does, and queried there, on local disk.
 //! Cold: nothing is in the cache but what opening read. The operating system's page cache is warm in both cases.
-//! Warm: asked before; a memory tier of 1 GiB. Two threads.
+//! Warm: the segment is in a memory tier of 1 GiB, as bytes; rows by id are others in each round. Two threads.
 //! Baselines, where `target/peers/bin/python` (or `SHOAL_BENCH_PEERS`) has `benches/peers/requirements.txt`: DuckDB with
 //! two threads on the same rows as Parquet, and SQLite for rows by id. They are warm, too, and in another process.
 //! Reported: the first round, the best of 21 in ms, and its ratio to the baseline's best; for writes the time that the
@@ -145,21 +145,14 @@ impl World {
             min_seq: Seq(1),
             max_seq: Seq(1),
         };
-        let start = on_processor();
+        let start = common::on_processor();
         let encoded = encode(SegmentId(Ulid(number)), &rows, &self.schema, &options);
-        let took = on_processor() - start;
+        let took = common::on_processor() - start;
         let key = paths::segment(&self.ns, encoded.meta.id.0);
         let put = self.store.put(&key, encoded.bytes.clone()).await;
         put.expect("the disk has room");
         (encoded, took)
     }
-}
-
-/// How many seconds this thread has had a processor. Only Linux knows.
-fn on_processor() -> f64 {
-    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    let ns = stat.split(' ').next().and_then(|n| n.parse::<f64>().ok());
-    ns.expect("the kernel counts the time of threads") / 1e9
 }
 
 /// Writes all rows as several segments and puts them together. Returns what was put together.
@@ -245,7 +238,7 @@ fn queries(rows: u64) -> Vec<(String, Ask)> {
     let low = || Filter::compare("s_low", FilterOp::Eq, json!("low 3"));
     let count = |filter| Query {
         filter: Some(filter),
-        ..aggregate(None)
+        ..aggregate(&[])
     };
     let first = |filter| Query {
         limit: 100,
@@ -259,16 +252,44 @@ fn queries(rows: u64) -> Vec<(String, Ask)> {
         add(&format!("count, {share}"), count(below(n)));
     }
     add("count, 10 % and a string", count(Filter::And(vec![below(100), low()])));
+    let either = || Filter::Or(vec![below(10), low()]);
+    add("count, not 1 % or a string", count(Filter::Not(Box::new(either()))));
     add("first 100 by a unique int", first(None));
     add("first 100 by an int, 10 %", first(Some(below(100))));
-    add("10 groups of strings", aggregate(Some("s_low")));
-    add("1,000 groups of strings", aggregate(Some("s_mid")));
+    add("10 groups of strings", aggregate(&["s_low"]));
+    add("1,000 groups of strings", aggregate(&["s_mid"]));
+    let a_tenth = |query| Query {
+        filter: Some(below(100)),
+        ..query
+    };
+    add("10 groups of strings, 10 %", a_tenth(aggregate(&["s_low"])));
+    add("1,000 groups, 10 % at random", a_tenth(aggregate(&["s_mid"])));
+    add("10 x 100 groups", aggregate(&["s_low", "i_hundred"]));
+    let sums = || {
+        [
+            Aggregate::Count,
+            Aggregate::Sum("f_price".into()),
+            Aggregate::Max("i_many".into()),
+        ]
+    };
+    add("1,000 groups, float sums", computed(sums(), &["s_mid"]));
+    add("10 x 100 groups, float sums", computed(sums(), &["s_low", "i_hundred"]));
     add(
-        "10 groups of strings, 10 %",
-        Query {
-            filter: Some(below(100)),
-            ..aggregate(Some("s_low"))
-        },
+        "float sums, 10 x 100, 10 %",
+        a_tenth(computed(sums(), &["s_low", "i_hundred"])),
+    );
+    let totals = || {
+        [
+            Aggregate::Sum("f_price".into()),
+            Aggregate::Avg("i_many".into()),
+            Aggregate::Max("u_wide".into()),
+        ]
+    };
+    add("sum, mean and maximum", computed(totals(), &[]));
+    add("sum, mean and maximum, 10 %", a_tenth(computed(totals(), &[])));
+    add(
+        "distinct strings, 10 %",
+        a_tenth(computed([Aggregate::CountDistinct("s_mid".into())], &[])),
     );
     for wanted in [10, 100, 1000] {
         let ids = ids(rows);
@@ -286,12 +307,17 @@ fn queries(rows: u64) -> Vec<(String, Ask)> {
     all
 }
 
-fn aggregate(by: Option<&str>) -> Query {
+fn aggregate(by: &[&str]) -> Query {
+    computed([Aggregate::Count], by)
+}
+
+fn computed(aggregates: impl IntoIterator<Item = Aggregate>, by: &[&str]) -> Query {
+    let labels = ["n", "m", "o"].map(Into::into);
     Query {
         limit: 10_000,
         aggregation: Some(Aggregation {
-            aggregates: vec![("n".into(), Aggregate::Count)],
-            group_by: by.map(|name| GroupKey::Attribute(name.into())).into_iter().collect(),
+            aggregates: labels.into_iter().zip(aggregates).collect(),
+            group_by: by.iter().map(|name| GroupKey::Attribute((*name).into())).collect(),
         }),
         ..Query::default()
     }
@@ -303,12 +329,36 @@ fn ids(rows: u64) -> Vec<u64> {
     (0..100_000).map(|_| rng.below(rows)).collect()
 }
 
+/// What opening costs, and what of memory is held by what is open: several at once, so that the difference can be seen.
+async fn open(world: &World, merged: &Encoded, rows: u64) {
+    const OPENED: usize = 16;
+    let cache = world.cache();
+    let mut times = Vec::new();
+    for _ in 0..2 {
+        let start = Instant::now();
+        world.open(merged, &cache).await;
+        times.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    let caches: Vec<Cache> = (0..OPENED).map(|_| world.cache()).collect();
+    let before = common::resident();
+    let mut opened = Vec::new();
+    for cache in &caches {
+        opened.push(snapshot(world.open(merged, cache).await, &world.schema));
+    }
+    let held = (common::resident() - before) / (OPENED as u64 * rows) as f64;
+    println!(
+        "open: cold {:.2} ms, warm {:.2} ms; holds {held:.2} bytes per row, with what the cache has of it ({:.2} by the \
+         ledger)",
+        times[0],
+        times[1],
+        opened[0].memory_bytes() as f64 / rows as f64
+    );
+}
+
 async fn query(world: &World, merged: &Encoded, rows: u64, baseline: &HashMap<String, f64>) {
     let limits = Limits::default();
     let view = Arc::new(View::all(world.schema.clone()));
-    let start = Instant::now();
-    world.open(merged, &world.cache()).await;
-    println!("open: {:.2} ms", start.elapsed().as_secs_f64() * 1e3);
+    open(world, merged, rows).await;
     for name in ["parquet bytes", "sqlite bytes"] {
         if let Some(bytes) = baseline.get(name) {
             println!(
@@ -332,6 +382,8 @@ async fn query(world: &World, merged: &Encoded, rows: u64, baseline: &HashMap<St
             (took, answer.expect("the query fits the schema").remove(0))
         };
         let (first, answer) = ask(0).await;
+        let loaded = cache.load(snapshot.segments[0].segment.object(), ReadKind::Rows).await;
+        loaded.expect("the segment is whole");
         let mut times = common::Times::default();
         for round in 0..ROUNDS {
             times.push(ask(round).await.0);
@@ -358,7 +410,7 @@ fn describe(answer: &QueryResult) -> String {
 }
 
 fn snapshot(segment: Segment, schema: &Arc<Schema>) -> Snapshot {
-    let live = Arc::new(Bitset::full(segment.rows() as usize));
+    let live = Arc::new(Bitset::full(segment.rows() as usize).into());
     let segment = Arc::new(segment);
     Snapshot {
         segments: Arc::new(vec![SegmentPart { segment, live }]),

@@ -72,6 +72,9 @@ pub struct Config {
     /// Memory for rows that are not indexed yet. More: more open namespaces; at the limit writes
     /// get 429.
     pub tail_memory: MemorySize,
+    /// Namespaces that are kept open at most. Default 10,000. More: more memory, some KiB each, and fewer requests
+    /// for namespaces that are used again.
+    pub open_namespaces_max: u64,
     /// The largest request body in bytes, before and after decompression. Default 512 MB.
     pub body_bytes_max: u64,
     /// The largest body of a query in bytes. Default 16 MiB.
@@ -141,6 +144,7 @@ impl Default for Config {
             tail_memory: MemorySize::Fraction(0.35),
             body_bytes_max: 512 * 1000 * 1000,
             query_body_bytes_max: 16 * 1024 * 1024,
+            open_namespaces_max: 10_000,
             unindexed_bytes_max: 2 * 1000 * 1000 * 1000,
             connections_max: 10_000,
             header_timeout_seconds: 10,
@@ -332,6 +336,7 @@ impl Config {
             ("body_bytes_max", self.body_bytes_max),
             ("query_body_bytes_max", self.query_body_bytes_max),
             ("unindexed_bytes_max", self.unindexed_bytes_max),
+            ("open_namespaces_max", self.open_namespaces_max),
             ("connections_max", u64::from(self.connections_max)),
             ("header_timeout_seconds", self.header_timeout_seconds),
             ("shutdown_grace_seconds", self.shutdown_grace_seconds),

@@ -22,7 +22,7 @@
 //! | [`snapshot`] | one consistent view of a namespace: all a query may see |
 //! | [`query`] | answers queries on a snapshot: plan, filter, score, aggregate, highlight, fuse |
 //! | [`namespace`] | the engine: open namespaces, their commit loops and their reads |
-//! | [`maintenance`] | upkeep: tails become segments, segments become fewer |
+//! | [`maintenance`] | upkeep: tails become segments, segments become fewer, garbage goes; whether all of it is whole |
 //! | [`control`] | organizations, groups, keys, tokens, users: who may do what, as records in the bucket |
 //! | [`auth`] | a credential becomes a caller, and what it may do is decided |
 //! | [`api`] | HTTP: routes, request bodies, JSON of queries and answers, errors to statuses |

@@ -19,7 +19,7 @@ use crate::tail::{self, Part};
 use crate::wal::{Digest, Entry, EntryKind, Reply, RequestEffects};
 
 pub use crate::model::{Incarnation, Recent, Remembered};
-pub use open::OpenError;
+pub use open::{OpenError, branch_manifest};
 pub use promote::{Wanted, promote};
 
 /// The state of a namespace after the entry `seq`. Immutable; cheap to clone.

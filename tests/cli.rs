@@ -124,7 +124,49 @@ fn cases() -> Vec<Case> {
         key["value"] = json!("k7Qm_value");
         key
     };
+    let seeded = |group: Option<&str>| {
+        let seed = json!({"type": "database", "name": "products", "timestamp": "2026-01-31T12:00:00Z"});
+        let mut body = json!({"name": "products-noon", "seed": seed});
+        if let Some(group) = group {
+            body["group"] = json!(group);
+        }
+        body
+    };
+    let made = || json!({"database": {"DbId": "7", "Hostname": "products-noon-acme.x", "Name": "products-noon"}});
     vec![
+        case(
+            &[
+                "restore",
+                "acme",
+                "products",
+                "--to",
+                "products-noon",
+                "--at",
+                "2026-01-31T12:00:00Z",
+            ],
+            "POST /v1/organizations/acme/databases",
+            seeded(None),
+            made(),
+            "name       products-noon\nid         7\nhost name  products-noon-acme.x\n",
+        ),
+        case(
+            &[
+                "restore",
+                "acme",
+                "products",
+                "--to",
+                "products-noon",
+                "--at",
+                "2026-01-31T12:00:00Z",
+                "--group",
+                "shop",
+                "--json",
+            ],
+            "POST /v1/organizations/acme/databases",
+            seeded(Some("shop")),
+            json!({"database": 1}),
+            "{\"database\":1}\n",
+        ),
         case(
             &[
                 "keys",
@@ -626,6 +668,13 @@ fn wrong_usage_is_told_from_failure_and_asks_nobody() {
         ),
         (nobody, Some(API_KEY), &["keys", "list", "--api-key", API_KEY], ""),
         (nobody, Some(API_KEY), &["orgs", "delete", ".."], ""),
+        (
+            nobody,
+            Some(API_KEY),
+            &["restore", "acme", "x", "--to", "y", "--at", "yesterday"],
+            "",
+        ),
+        (nobody, Some(API_KEY), &["restore", "acme", "x", "--to", "y"], ""),
         (nobody, Some(API_KEY), &["orgs", "set-role", "acme", "bob", "king"], ""),
         (nobody, Some(API_KEY), &["tokens", "rotate"], ""),
         (

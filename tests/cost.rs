@@ -5,6 +5,8 @@
 
 #[path = "cost/indexed.rs"]
 mod indexed;
+#[path = "cost/many.rs"]
+mod many;
 mod support;
 #[path = "cost/warm.rs"]
 mod warm;

@@ -13,8 +13,9 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use serde_json::{Value as Json, json};
 use shoal::base::Rng;
 use shoal::maintenance::UpkeepOptions;
+use shoal::maintenance::fsck::{Fsck, FsckOptions};
 use shoal::manifest::{Deletions, Manifest, ManifestStore};
-use shoal::model::query::Read;
+use shoal::model::query::{Read, VectorQuery};
 use shoal::model::{Consistency, Direction, Filter, FilterOp, Gen, Id, Query, RankBy, Value};
 use shoal::store::NsKey;
 use shoal::store::paths::{self, NsObject};
@@ -284,6 +285,19 @@ impl World {
         }
     }
 
+    /// Nothing that lies in the bucket is damaged, and everything derived says what the rows say.
+    async fn is_whole(&self, log: &[String]) {
+        let node = &self.nodes[0];
+        let deep = FsckOptions {
+            deep: true,
+            ..FsckOptions::default()
+        };
+        let fsck = Fsck::new(node.engine.store().clone(), node.runtime.clone(), deep);
+        let report = fsck.look(&self.ns()).await.expect("the store answers");
+        assert!(report.is_whole(), "{:#?} after {log:#?}", report.findings);
+        assert_eq!(report.rows, self.model.len() as u64, "after {log:#?}");
+    }
+
     async fn check(&self, log: &[String]) {
         let node = self.rng.below(3) as usize;
         let mut log = log.to_vec();
@@ -338,6 +352,41 @@ impl World {
 }
 
 #[tokio::test(start_paused = true)]
+async fn vectors_are_searched_exhaustively_wherever_they_are() {
+    let node = Node::new(Arc::new(InMemory::new()), 1);
+    let write = |ids: std::ops::Range<u64>| {
+        let rows: Vec<_> = ids.map(|id| json!({"id": id, "n": id, "vector": [id, 1]})).collect();
+        json!({"upsert_rows": rows, "distance_metric": "euclidean_squared"})
+    };
+    node.write("ns", write(0..10)).await.expect("written");
+    let manifest = upkeep::flush(&node, "ns").await.expect("published");
+    let adopted = node.engine.adopt(&node.org, &name("ns"), &manifest).await;
+    adopted.expect("it is newer");
+    node.write("ns", write(10..14)).await.expect("written");
+    let ask = async |rank_by: RankBy| {
+        let query = Query {
+            rank_by: Some(rank_by),
+            limit: 3,
+            ..Query::default()
+        };
+        let read = Read {
+            queries: vec![query],
+            rerank: None,
+            consistency: Consistency::Strong,
+        };
+        let answer = node.engine.query(&node.org, &name("ns"), read).await.expect("answered");
+        (answer.approx_namespace_rows, answer.exhaustive_search_rows)
+    };
+    let nearest = RankBy::Nearest {
+        attribute: "vector".into(),
+        query: VectorQuery::One(vec![3.0, 1.0]),
+        exact: false,
+    };
+    assert_eq!(ask(nearest).await, (14, 14));
+    assert_eq!(ask(RankBy::Order(vec![("n".into(), Direction::Asc)])).await, (14, 4));
+}
+
+#[tokio::test(start_paused = true)]
 async fn reads_and_writes_do_not_depend_on_what_is_in_segments() {
     let seeds = std::env::var("SHOAL_SEGMENT_SEEDS")
         .ok()
@@ -353,5 +402,6 @@ async fn reads_and_writes_do_not_depend_on_what_is_in_segments() {
         for _ in 0..60 {
             world.step(&mut log).await;
         }
+        world.is_whole(&log).await;
     }
 }

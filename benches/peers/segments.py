@@ -46,11 +46,24 @@ rows = "FROM 'rows.parquet'"
 for share, below in [("50 %", 500), ("10 %", 100), ("1 %", 10), ("0.1 %", 1)]:
     report(f"count, {share}", query(f"SELECT count(*) {rows} WHERE pct < {below}"))
 report("count, 10 % and a string", query(f"SELECT count(*) {rows} WHERE pct < 100 AND s_low = 'low 3'"))
+report("count, not 1 % or a string", query(f"SELECT count(*) {rows} WHERE NOT (pct < 10 OR s_low = 'low 3')"))
 report("first 100 by a unique int", query(f"SELECT id {rows} ORDER BY i_wide DESC LIMIT 100"))
 report("first 100 by an int, 10 %", query(f"SELECT id {rows} WHERE pct < 100 ORDER BY i_wide DESC LIMIT 100"))
 report("10 groups of strings", query(f"SELECT s_low, count(*) {rows} GROUP BY s_low ORDER BY s_low"))
 report("1,000 groups of strings", query(f"SELECT s_mid, count(*) {rows} GROUP BY s_mid ORDER BY s_mid"))
 report("10 groups of strings, 10 %", query(f"SELECT s_low, count(*) {rows} WHERE pct < 100 GROUP BY s_low ORDER BY 1"))
+report("1,000 groups, 10 % at random", query(f"SELECT s_mid, count(*) {rows} WHERE pct < 100 GROUP BY s_mid ORDER BY 1"))
+report("10 x 100 groups", query(f"SELECT s_low, i_hundred, count(*) {rows} GROUP BY ALL ORDER BY 1, 2"))
+sums = "count(*), sum(f_price), max(i_many)"
+report("1,000 groups, float sums", query(f"SELECT s_mid, {sums} {rows} GROUP BY ALL ORDER BY 1"))
+report("10 x 100 groups, float sums", query(f"SELECT s_low, i_hundred, {sums} {rows} GROUP BY ALL ORDER BY 1, 2"))
+report(
+    "float sums, 10 x 100, 10 %",
+    query(f"SELECT s_low, i_hundred, {sums} {rows} WHERE pct < 100 GROUP BY ALL ORDER BY 1, 2"),
+)
+report("sum, mean and maximum", query(f"SELECT sum(f_price), avg(i_many), max(u_wide) {rows}"))
+report("sum, mean and maximum, 10 %", query(f"SELECT sum(f_price), avg(i_many), max(u_wide) {rows} WHERE pct < 100"))
+report("distinct strings, 10 %", query(f"SELECT count(DISTINCT s_mid) {rows} WHERE pct < 100"))
 
 lite = sqlite3.connect("rows.sqlite")
 with open("rows.tsv") as file:

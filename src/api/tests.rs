@@ -11,7 +11,7 @@ use tower::ServiceExt;
 
 use super::dialect::Dialect;
 use super::*;
-use crate::base::{CpuPool, Ledger, Rng, SystemClock, TokioSpawner};
+use crate::base::{Clock, CpuPool, Ledger, Rng, SystemClock, TokioClock, TokioSpawner};
 use crate::config::StoreConfig;
 use crate::control::{ControlOptions, Freshness, Secret, Secrets};
 use crate::namespace::EngineOptions;
@@ -40,8 +40,18 @@ pub(super) async fn api() -> Api {
 }
 
 async fn api_on(cpu: CpuPool, options: EngineOptions) -> Api {
+    api_at(Arc::new(SystemClock), cpu, options).await
+}
+
+/// One whose time a test may let pass.
+pub(super) async fn app_with_tokio_clock() -> Router {
+    let clock = TokioClock::new(std::time::Duration::from_secs(1_795_255_200));
+    router(api_at(Arc::new(clock), CpuPool::inline(), EngineOptions::default()).await)
+}
+
+async fn api_at(clock: Arc<dyn Clock>, cpu: CpuPool, options: EngineOptions) -> Api {
     let runtime = Runtime {
-        clock: Arc::new(SystemClock),
+        clock,
         rng: Rng::seeded(7),
         spawner: Arc::new(TokioSpawner::default()),
         cpu,

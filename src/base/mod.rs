@@ -1,11 +1,12 @@
 //! What every other module may use: clocks, seeded randomness, task spawning, the CPU pool, the
-//! memory ledger, bitsets, whose work a task does. Knows nothing of databases.
+//! memory ledger, bitsets, agendas, whose work a task does. Knows nothing of databases.
 //!
 //! # What stays true
 //!
 //! - Time, randomness and tasks come only from here (`clippy.toml` bans the direct calls), so a
 //!   simulated run replays from its seed.
 
+pub mod agenda;
 pub mod bitset;
 pub mod clock;
 pub mod context;
@@ -15,6 +16,7 @@ pub mod rng;
 pub mod spawn;
 pub mod turns;
 
+pub use agenda::Agenda;
 pub use bitset::Bitset;
 pub use clock::{Clock, SystemClock, TokioClock};
 pub use context::Tenant;

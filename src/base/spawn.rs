@@ -1,8 +1,10 @@
 //! Who runs background tasks.
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 
+use futures::FutureExt;
 use tokio_util::task::TaskTracker;
 
 /// A task without a result.
@@ -34,11 +36,10 @@ impl TokioSpawner {
 impl Spawner for TokioSpawner {
     #[allow(clippy::disallowed_methods, reason = "the one place that may")]
     fn spawn(&self, name: &'static str, task: Task) {
-        let handle = self.tracker.spawn(task);
+        // Nothing of a task that panicked is used afterwards.
+        let task = AssertUnwindSafe(task).catch_unwind();
         self.tracker.spawn(async move {
-            if let Err(error) = handle.await
-                && error.is_panic()
-            {
+            if task.await.is_err() {
                 tracing::error!(task = name, "background task panicked");
             }
         });

@@ -33,7 +33,18 @@ impl<T> Turns<T> {
 
     /// Takes what comes next.
     pub fn pop(&mut self) -> Option<T> {
-        let tenant = self.order.pop_front()?;
+        self.pop_if(|_| true)
+    }
+
+    /// Takes the first thing that comes next for any tenant and is `fit`. Those passed over keep their turns. Looks at
+    /// one thing per tenant.
+    pub fn pop_if(&mut self, mut fit: impl FnMut(&T) -> bool) -> Option<T> {
+        let first = |tenant: &Tenant| self.waiting.get(tenant).and_then(VecDeque::front);
+        let at = self
+            .order
+            .iter()
+            .position(|tenant| first(tenant).is_some_and(&mut fit))?;
+        let tenant = self.order.remove(at)?;
         let queue = self.waiting.get_mut(&tenant)?;
         let thing = queue.pop_front();
         match queue.is_empty() {
@@ -76,6 +87,17 @@ mod tests {
         let rest: Vec<_> = std::iter::from_fn(|| turns.pop()).collect();
         assert_eq!(rest, [("b", 0), ("a", 1), ("c", 0), ("b", 1), ("a", 2), ("a", 3)]);
         assert!(turns.is_empty() && turns.waiting.is_empty());
+        for (tenant, thing) in [(a, ("a", 0)), (a, ("a", 1)), (b, ("b", 0)), (c, ("c", 0))] {
+            turns.push(tenant, thing);
+        }
+        assert_eq!(
+            turns.pop_if(|t| t.0 != "a"),
+            Some(("b", 0)),
+            "what is passed over keeps its turn"
+        );
+        assert_eq!(turns.pop_if(|t| t.1 == 1), None, "only what comes next for a tenant");
+        let rest: Vec<_> = std::iter::from_fn(|| turns.pop()).collect();
+        assert_eq!(rest, [("a", 0), ("c", 0), ("a", 1)]);
         turns.push(a, ("a", 4));
         turns.push(b, ("b", 2));
         turns.push(b, ("b", 3));

@@ -1,69 +1,43 @@
-//! The memory tier: decoded things, and extents of raw bytes, within one limit.
+//! The memory tier: decoded things, and runs of raw bytes, within one limit.
 //!
-//! Vectors have a quarter of it for themselves: they are read in bulk, and would push everything else out.
+//! A run is what one read brought, or a piece of it, and is handed out as it is: reads within a run copy nothing, however
+//! long they are. Vectors have a quarter of the memory for themselves: they are read in bulk, and would push everything
+//! else out.
+
+mod pool;
+#[cfg(test)]
+mod tests;
 
 use std::any::Any;
 use std::hash::{BuildHasher, Hasher};
 use std::ops::Range;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use object_store::path::Path;
-use quick_cache::sync::{Cache as QuickCache, DefaultLifecycle};
-use quick_cache::{OptionsBuilder, Weighter};
 
-use super::pieces::{EXTENT, Pieces};
+use super::pieces::{self, Pieces};
 use super::{ObjectRef, ReadKind};
 use crate::base::{Charge, Ledger, MemoryShare};
+use pool::Pool;
 
-/// What an entry costs beside its bytes, about.
-const OVERHEAD_BYTES: u64 = 160;
-/// Locks are for shards of at least this size, so that large things fit into one.
-const SHARD_BYTES_MIN: u64 = 256 << 20;
-const SHARDS_MAX: u64 = 16;
-/// An entry of unknown size is taken to be of this one when the cache sizes its tables.
-const USUAL_ENTRY_BYTES: u64 = 16 << 10;
+/// A run is at most this long, so that evicting one makes room for a while and drops little at a time.
+const RUN_BYTES_MAX: u64 = 8 << 20;
+/// A run is at most this part of its pool.
+const RUNS_MIN: u64 = 64;
+/// Runs below this need no part of the pool: smaller ones would be slow for nothing.
+const RUN_BYTES_MIN: u64 = 64 << 10;
+/// Reads of at least so many bytes that lie in several runs make one run of them, so that the next one copies nothing.
+const JOINED_BYTES_MIN: u64 = 32 << 10;
+/// By how much more than what was read may be copied then.
+const JOINED_FACTOR: u64 = 4;
+
+/// How much of what was made is remembered, about.
+const REMEMBERED: usize = 16 << 10;
 
 /// Anything that was made of an object's bytes.
 pub(super) type Decoded = Arc<dyn Any + Send + Sync>;
-
-/// What an entry is of.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub(super) struct Slot {
-    pub(super) key: Arc<Path>,
-    pub(super) part: Part,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Part {
-    /// The n-th 64 KiB of the object.
-    Extent(u64),
-    /// What was decoded under this tag.
-    Decoded(u64),
-}
-
-#[derive(Clone)]
-enum Entry {
-    /// Parts of the extent by their offset in the object, ascending, disjoint.
-    Extent(Arc<[(u64, Bytes)]>),
-    Decoded {
-        value: Decoded,
-        weight: u64,
-    },
-}
-
-#[derive(Clone)]
-struct Weigh;
-
-impl Weighter<Slot, Entry> for Weigh {
-    fn weight(&self, _: &Slot, entry: &Entry) -> u64 {
-        OVERHEAD_BYTES
-            + match entry {
-                Entry::Extent(parts) => parts.iter().map(|(_, bytes)| bytes.len() as u64).sum(),
-                Entry::Decoded { weight, .. } => *weight,
-            }
-    }
-}
 
 /// Hashes the same in every run, so that a simulated run evicts the same. Keys of objects end in random bits that
 /// clients do not choose.
@@ -103,32 +77,22 @@ impl Hasher for SteadyHasher {
     }
 }
 
-type Quick = QuickCache<Slot, Entry, Weigh, SteadyState>;
-
 /// See the module.
 pub(super) struct Memory {
-    main: Quick,
-    vectors: Quick,
+    main: Pool,
+    vectors: Pool,
+    /// Marks of what was made lately, each at the place that its hash gives it.
+    made: Box<[AtomicU32]>,
     /// Held to state the weight, for a moment.
     charge: Mutex<Charge>,
-}
-
-fn quick(bytes: u64) -> Quick {
-    let shards = (bytes / SHARD_BYTES_MIN).clamp(1, SHARDS_MAX);
-    let options = OptionsBuilder::new()
-        .shards(shards as usize)
-        .estimated_items_capacity((bytes / USUAL_ENTRY_BYTES).max(64) as usize)
-        .weight_capacity(bytes)
-        .build()
-        .expect("both capacities are set");
-    QuickCache::with_options(options, Weigh, SteadyState, DefaultLifecycle::default())
 }
 
 impl Memory {
     pub(super) fn new(bytes: u64, ledger: &Ledger) -> Self {
         Self {
-            main: quick(bytes - bytes / 4),
-            vectors: quick(bytes / 4),
+            main: Pool::new(bytes - bytes / 4),
+            vectors: Pool::new(bytes / 4),
+            made: (0..REMEMBERED).map(|_| AtomicU32::new(0)).collect(),
             charge: Mutex::new(ledger.charge_always(MemoryShare::Caches, 0)),
         }
     }
@@ -140,7 +104,7 @@ impl Memory {
 
     /// The most that it holds, in bytes.
     pub(super) fn capacity(&self) -> u64 {
-        self.main.capacity() + self.vectors.capacity()
+        self.main.limit() + self.vectors.limit()
     }
 
     fn state_weight(&self) {
@@ -148,172 +112,116 @@ impl Memory {
         charge.set_always(self.weight());
     }
 
-    fn tier(&self, kind: ReadKind) -> (&Quick, &Quick) {
+    /// The pool that things of this kind are in, and the other one.
+    fn pools(&self, kind: ReadKind) -> (&Pool, &Pool) {
         match kind {
             ReadKind::Vectors => (&self.vectors, &self.main),
             _ => (&self.main, &self.vectors),
         }
     }
 
-    fn extent(&self, slot: &Slot, kind: ReadKind) -> Option<Arc<[(u64, Bytes)]>> {
-        let (first, second) = self.tier(kind);
-        match first.get(slot).or_else(|| second.get(slot))? {
-            Entry::Extent(parts) => Some(parts),
-            Entry::Decoded { .. } => None,
-        }
-    }
-
-    /// These bytes, if all are here. Without a copy where they lie in one part of one extent.
+    /// These bytes, if all are here. Without a copy where they lie in one run.
     pub(super) fn slice(&self, object: &ObjectRef, range: &Range<u64>, kind: ReadKind) -> Option<Bytes> {
         if range.is_empty() {
             return Some(Bytes::new());
         }
-        let mut slot = Slot {
-            key: object.key.clone(),
-            part: Part::Extent(range.start / EXTENT),
-        };
-        let parts = self.extent(&slot, kind)?;
-        for (start, bytes) in parts.iter() {
-            if *start <= range.start && start + bytes.len() as u64 >= range.end {
-                return Some(bytes.slice((range.start - start) as usize..(range.end - start) as usize));
-            }
+        let (first, second) = self.pools(kind);
+        let within = first.slice(&object.key, range);
+        if let Some(bytes) = within.or_else(|| second.slice(&object.key, range)) {
+            return Some(match kind {
+                // A segment that is open keeps its hot region, and should not keep what lies around it.
+                ReadKind::Hot => Bytes::copy_from_slice(&bytes),
+                ReadKind::Index | ReadKind::Rows | ReadKind::Vectors | ReadKind::Scan => bytes,
+            });
         }
-        let mut joined: Vec<u8> = Vec::new();
-        let mut at = range.start;
-        let mut parts = Some(parts);
-        while at < range.end {
-            let held = match parts.take() {
-                Some(first) => first,
-                None => {
-                    slot.part = Part::Extent(at / EXTENT);
-                    self.extent(&slot, kind)?
-                }
-            };
-            let stop = range.end.min((at / EXTENT + 1) * EXTENT);
-            for (start, bytes) in held.iter() {
-                let end = start + bytes.len() as u64;
-                if *start <= at && end > at {
-                    if joined.is_empty() {
-                        joined.reserve_exact((range.end - range.start) as usize);
-                    }
-                    let until = end.min(stop);
-                    joined.extend_from_slice(&bytes[(at - start) as usize..(until - start) as usize]);
-                    at = until;
-                }
-            }
-            if at < stop {
-                return None;
-            }
+        if range.end - range.start >= JOINED_BYTES_MIN
+            && let Some(bytes) = first.join(&object.key, range, JOINED_FACTOR * (range.end - range.start))
+        {
+            return Some(bytes);
         }
-        Some(joined.into())
+        let mut pieces = Pieces::default();
+        self.collect(object, range, kind, &mut pieces);
+        pieces.slice(range)
     }
 
     /// Adds what is here of `range` to `pieces`.
     pub(super) fn collect(&self, object: &ObjectRef, range: &Range<u64>, kind: ReadKind, pieces: &mut Pieces) {
-        for number in range.start / EXTENT..range.end.div_ceil(EXTENT) {
-            let slot = Slot {
-                key: object.key.clone(),
-                part: Part::Extent(number),
-            };
-            // An extent in which vectors end and something else begins is in both tiers, in parts.
-            let (first, second) = self.tier(kind);
-            for tier in [first, second] {
-                if let Some(Entry::Extent(parts)) = tier.get(&slot) {
-                    parts.iter().for_each(|(start, bytes)| pieces.insert(*start, bytes));
-                }
-            }
+        // What vectors end in and something else begins with may be in either.
+        let (first, second) = self.pools(kind);
+        for pool in [first, second] {
+            pool.each(&object.key, range, |start, bytes| pieces.insert(start, bytes));
         }
     }
 
-    /// Keeps bytes that begin at `start`, a multiple of the sub-block. Copies them, or one extent would keep the whole
-    /// body of a request in memory; not where they are `alone` in their allocation and small.
+    /// Keeps bytes that begin at `start`, a multiple of the sub-block, as far as they are not here.
+    ///
+    /// * `alone` — nothing but these bytes is kept in memory by them; otherwise they are copied
     pub(super) fn insert(&self, object: &ObjectRef, start: u64, bytes: &Bytes, kind: ReadKind, alone: bool) {
-        let (tier, _) = self.tier(kind);
-        if tier.capacity() == 0 {
+        let (pool, _) = self.pools(kind);
+        if pool.limit() == 0 {
             return;
         }
-        let alone = alone && bytes.len() as u64 <= EXTENT;
-        let end = start + bytes.len() as u64;
-        for number in start / EXTENT..end.div_ceil(EXTENT) {
-            let from = start.max(number * EXTENT);
-            let to = end.min((number + 1) * EXTENT);
-            let slot = Slot {
-                key: object.key.clone(),
-                part: Part::Extent(number),
+        let run_bytes = run_bytes_max(pool.limit());
+        let new = pool.gaps(&object.key, &(start..start + bytes.len() as u64));
+        let runs = pieces::split(new, run_bytes).into_iter().map(|part| {
+            let slice = bytes.slice((part.start - start) as usize..(part.end - start) as usize);
+            let whole = slice.len() == bytes.len();
+            let kept = if alone && whole {
+                slice
+            } else {
+                Bytes::copy_from_slice(&slice)
             };
-            let held = match tier.peek(&slot) {
-                Some(Entry::Extent(parts)) => parts,
-                _ => Arc::from(Vec::new()),
-            };
-            let known = held.iter().map(|(start, bytes)| *start..*start + bytes.len() as u64);
-            let new = super::pieces::subtract(&(from..to), known);
-            if new.is_empty() {
-                continue;
-            }
-            let mut parts: Vec<(u64, Bytes)> = held.to_vec();
-            parts.extend(new.into_iter().map(|part| {
-                let slice = &bytes[(part.start - start) as usize..(part.end - start) as usize];
-                let kept = match alone {
-                    true => bytes.slice_ref(slice),
-                    false => Bytes::copy_from_slice(slice),
-                };
-                (part.start, kept)
-            }));
-            parts.sort_unstable_by_key(|(start, _)| *start);
-            tier.insert(slot, Entry::Extent(join_all(parts).into()));
-        }
+            (part.start, kept)
+        });
+        pool.insert_runs(object, kind, runs.collect());
         self.state_weight();
     }
 
-    /// What was decoded under that tag.
-    pub(super) fn decoded(&self, slot: &Slot) -> Option<(Decoded, u64)> {
-        match self.main.get(slot)? {
-            Entry::Decoded { value, weight } => Some((value, weight)),
-            Entry::Extent(_) => None,
-        }
+    /// What was decoded under that tag, and its weight.
+    pub(super) fn decoded(&self, key: &Path, tag: u64) -> Option<(Decoded, u64)> {
+        self.main.decoded(key, tag)
     }
 
     /// Keeps a decoded thing of `weight` bytes.
-    pub(super) fn insert_decoded(&self, slot: Slot, value: Decoded, weight: u64) {
-        self.main.insert(slot, Entry::Decoded { value, weight });
+    pub(super) fn insert_decoded(&self, object: &ObjectRef, tag: u64, value: Decoded, weight: u64, kind: ReadKind) {
+        self.main.insert_decoded(object, tag, value, weight, kind);
         self.state_weight();
     }
 
-    /// Whether some of that extent is here; leaves its place in the order of eviction as it is.
-    pub(super) fn held_of_extent(&self, object: &ObjectRef, number: u64) -> u64 {
-        let slot = Slot {
-            key: object.key.clone(),
-            part: Part::Extent(number),
-        };
-        let held = self.main.peek(&slot).or_else(|| self.vectors.peek(&slot));
-        match held {
-            Some(Entry::Extent(parts)) => parts.iter().map(|(_, bytes)| bytes.len() as u64).sum(),
-            _ => 0,
-        }
+    /// Notes that something was made. Whether it was before, as far as is remembered.
+    pub(super) fn was_made(&self, key: &Arc<Path>, tag: u64) -> bool {
+        let hash = SteadyState.hash_one((key, tag));
+        let place = &self.made[hash as usize % self.made.len()];
+        // Never 0, which is what the places begin with.
+        let mark = (hash >> 32) as u32 | 1;
+        place.swap(mark, Ordering::Relaxed) == mark
     }
 
-    /// Drops everything of these objects. Looks at every entry.
+    /// Raw bytes of the object that are here, about.
+    pub(super) fn bytes_of(&self, object: &ObjectRef) -> u64 {
+        let held = self.main.bytes_of(&object.key) + self.vectors.bytes_of(&object.key);
+        held.min(object.len)
+    }
+
+    /// What is here of the object goes before what is used.
+    pub(super) fn demote(&self, object: &ObjectRef) {
+        self.main.demote(&object.key);
+        self.vectors.demote(&object.key);
+    }
+
+    /// Drops everything of these objects.
     pub(super) fn purge(&self, objects: &[ObjectRef]) {
-        let keys: std::collections::HashSet<&Path, SteadyState> = objects.iter().map(|o| o.key.as_ref()).collect();
-        for tier in [&self.main, &self.vectors] {
-            tier.retain(|slot, _| !keys.contains(slot.key.as_ref()));
+        for object in objects {
+            self.main.remove(&object.key);
+            self.vectors.remove(&object.key);
         }
         self.state_weight();
     }
 }
 
-/// Makes one part of neighbours: a read across them needs no copy then.
-fn join_all(parts: Vec<(u64, Bytes)>) -> Vec<(u64, Bytes)> {
-    let touching = |pair: &[(u64, Bytes)]| pair[0].0 + pair[0].1.len() as u64 == pair[1].0;
-    if !parts.windows(2).any(touching) {
-        return parts;
-    }
-    let mut joined: Vec<(u64, Vec<u8>)> = Vec::new();
-    for (start, bytes) in parts {
-        match joined.last_mut() {
-            Some((first, held)) if *first + held.len() as u64 == start => held.extend_from_slice(&bytes),
-            _ => joined.push((start, bytes.to_vec())),
-        }
-    }
-    joined.into_iter().map(|(start, bytes)| (start, bytes.into())).collect()
+/// The longest run in a pool of so many bytes.
+fn run_bytes_max(limit: u64) -> u64 {
+    let share = (limit / RUNS_MIN).max(1);
+    let power = 1 << (u64::BITS - 1 - share.leading_zeros());
+    u64::clamp(power, RUN_BYTES_MIN, RUN_BYTES_MAX)
 }

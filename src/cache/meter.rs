@@ -80,6 +80,8 @@ impl Counters {
 struct Inner {
     counters: Counters,
     bypass: bool,
+    /// Bytes of vectors that were read ahead and counted, and that will be read again.
+    ahead: AtomicU64,
 }
 
 /// Counts the reads of one query. Clones count together.
@@ -118,6 +120,28 @@ impl ReadMeter {
 /// Adds to the meter of this task, if there is one.
 pub(super) fn count(counts: &ReadCounts) {
     let _ = METER.try_with(|meter| meter.inner.counters.add(counts));
+}
+
+/// Notes that so many bytes of vectors were read, and counted, that this task will read again.
+pub(super) fn read_ahead(bytes: u64) {
+    let _ = METER.try_with(|meter| meter.inner.ahead.fetch_add(bytes, Ordering::Relaxed));
+}
+
+/// Adds bytes of vectors that were in memory to the meter of this task, but for those that it has counted already.
+pub(super) fn count_vectors(counts: &ReadCounts) {
+    let _ = METER.try_with(|meter| {
+        let take = |ahead: u64| Some(ahead.saturating_sub(counts.memory_bytes));
+        let update = meter
+            .inner
+            .ahead
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
+        let counted = update.unwrap_or(0).min(counts.memory_bytes);
+        meter.inner.counters.add(&ReadCounts {
+            memory_bytes: counts.memory_bytes - counted,
+            hits: if counted > 0 { 0 } else { counts.hits },
+            ..*counts
+        });
+    });
 }
 
 /// Whether this task reads past the cache.

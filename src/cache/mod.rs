@@ -23,103 +23,44 @@ mod disk;
 mod flight;
 mod memory;
 mod meter;
+mod options;
 mod pieces;
 #[cfg(test)]
 mod tests;
+mod turn;
 
 use std::any::Any;
 use std::collections::HashMap;
 use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
-use tokio::sync::OnceCell;
 
 use crate::base::{Clock, Runtime};
-use crate::config::Config;
 use crate::model::OrgId;
 use crate::store::{Store, StoreError};
 use crate::telemetry::CACHE_READ_BYTES;
+use disk::Disk;
 pub use disk::DiskStats;
-use disk::{Disk, Fault};
 use flight::{Body, Flights, GET_BYTES_MAX, Hedge, Landing};
-use memory::{Decoded, Memory, Part, Slot, SteadyState};
+use memory::{Decoded, Memory, SteadyState};
 use meter::Counters;
 pub use meter::{ReadCounts, ReadMeter, Temperature};
+pub use options::CacheOptions;
 use pieces::Pieces;
+use turn::{Making, Slot, Turn};
 
 /// GETs of one read that are in flight at a time.
 const GETS_PER_READ: usize = 16;
-/// Extents of an object that [`Cache::temperature`] looks up in memory at most.
-const EXTENTS_SAMPLED: u64 = 64;
+/// What is put through is copied in steps of so many bytes, between which others have their turn.
+const STEP_BYTES: u64 = 1 << 20;
+/// A body of a request of at least so many bytes is kept as it came: what its allocation has beside it is little.
+const SHARED_BYTES_MIN: usize = 64 << 10;
 
-/// How large the tiers are.
-#[derive(Clone)]
-pub struct CacheOptions {
-    /// Limit of the memory tier, in bytes.
-    pub memory_bytes: u64,
-    /// Where the disk tier has its files; without it there is none.
-    pub directory: Option<PathBuf>,
-    /// Limit of the disk tier, in bytes; in any case 90 % of the file system.
-    pub disk_bytes: u64,
-    /// Free space to leave on the file system, in bytes. Default the smaller of 5 % of it and 10 GiB.
-    pub disk_reserve_bytes: Option<u64>,
-    /// Makes operations on files fail, for tests.
-    pub(crate) fault: Option<Fault>,
-}
-
-impl std::fmt::Debug for CacheOptions {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("CacheOptions")
-            .field("memory_bytes", &self.memory_bytes)
-            .field("directory", &self.directory)
-            .field("disk_bytes", &self.disk_bytes)
-            .field("disk_reserve_bytes", &self.disk_reserve_bytes)
-            .finish_non_exhaustive()
-    }
-}
-
-/// A memory tier of 256 MiB.
-impl Default for CacheOptions {
-    fn default() -> Self {
-        Self::memory_only(256 << 20)
-    }
-}
-
-impl CacheOptions {
-    /// A memory tier of that many bytes, and no disk tier.
-    pub fn memory_only(memory_bytes: u64) -> Self {
-        Self {
-            memory_bytes,
-            directory: None,
-            disk_bytes: 0,
-            disk_reserve_bytes: None,
-            fault: None,
-        }
-    }
-
-    /// Both tiers; the disk tier only when there is a directory.
-    pub fn with_disk(memory_bytes: u64, directory: Option<PathBuf>, disk_bytes: u64) -> Self {
-        Self {
-            directory,
-            disk_bytes,
-            ..Self::memory_only(memory_bytes)
-        }
-    }
-
-    /// As configured, on a machine with so much memory.
-    pub fn of(config: &Config, machine_bytes: u64) -> Self {
-        let memory_bytes = config.cache_memory.bytes(machine_bytes);
-        Self::with_disk(
-            memory_bytes,
-            config.cache_dir.clone(),
-            config.cache_bytes.unwrap_or(u64::MAX),
-        )
-    }
-}
+/// What is read ahead takes at most one of so many parts of the memory, as several do so at a time.
+const KEPT_PARTS: u64 = 32;
 
 /// What is read, by how much a later read of it is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -152,8 +93,6 @@ pub struct ObjectRef {
 pub struct Cache {
     inner: Arc<Inner>,
 }
-
-type Making = OnceCell<Decoded>;
 
 struct Inner {
     store: Store,
@@ -239,14 +178,31 @@ impl Cache {
         }
         let slice = |range| self.inner.memory.slice(object, range, kind);
         if let Some(found) = ranges.iter().map(slice).collect::<Option<Vec<_>>>() {
-            self.count(ReadCounts {
+            let counts = ReadCounts {
                 hits: ranges.len() as u64,
                 memory_bytes: found.iter().map(|b| b.len() as u64).sum(),
                 ..ReadCounts::default()
-            });
+            };
+            match kind {
+                ReadKind::Vectors => meter::count_vectors(&counts),
+                _ => meter::count(&counts),
+            }
+            self.count_in_all(&counts);
             return Ok(found);
         }
         self.read_through(object, ranges, kind).await
+    }
+
+    /// Reads vectors that the same task will read again, and then find in memory; not if they would not stay there. Costs
+    /// what [`read`](Self::read) costs; whoever sums up this task's reads counts them once.
+    pub async fn read_ahead(&self, object: &ObjectRef, ranges: &[Range<u64>]) -> Result<(), StoreError> {
+        let bytes = ranges.iter().map(|r| r.end.saturating_sub(r.start)).sum();
+        if !self.would_keep(bytes) {
+            return Ok(());
+        }
+        self.read(object, ranges, ReadKind::Vectors).await?;
+        meter::read_ahead(bytes);
+        Ok(())
     }
 
     /// Something made of an object's bytes, from memory or by `make`, which says its weight in bytes too. Of all who want
@@ -266,11 +222,7 @@ impl Cache {
         if meter::bypassed() {
             return make.await.map(|(value, _)| value);
         }
-        let slot = Slot {
-            key: object.key.clone(),
-            part: Part::Decoded(tag),
-        };
-        if let Some((value, weight)) = self.inner.memory.decoded(&slot) {
+        if let Some((value, weight)) = self.inner.memory.decoded(&object.key, tag) {
             self.count(ReadCounts {
                 hits: 1,
                 memory_bytes: weight,
@@ -278,23 +230,48 @@ impl Cache {
             });
             return Ok(downcast(value, object)?);
         }
-        let turn = Turn::take(&self.inner, slot.clone());
+        let turn = Turn::take(&self.inner, (object.key.clone(), tag));
         let made = turn
             .making
             .get_or_try_init(async || {
                 // Somebody may have finished between the look above and the turn.
-                if let Some((value, _)) = self.inner.memory.decoded(&slot) {
+                if let Some((value, _)) = self.inner.memory.decoded(&object.key, tag) {
                     return Ok(value);
                 }
                 let (value, weight) = make.await?;
                 let value: Decoded = value;
-                self.inner
-                    .memory
-                    .insert_decoded(slot.clone(), value.clone(), weight as u64);
+                let memory = &self.inner.memory;
+                memory.insert_decoded(object, tag, value.clone(), weight as u64, ReadKind::Index);
                 Ok::<_, E>(value)
             })
             .await?;
         Ok(downcast(made.clone(), object)?)
+    }
+
+    /// What was made of an object's bytes and [kept](Self::keep) under that tag, if it is there still.
+    pub fn kept<T: Any + Send + Sync>(&self, object: &ObjectRef, tag: u64) -> Option<Arc<T>> {
+        if meter::bypassed() {
+            return None;
+        }
+        let (value, weight) = self.inner.memory.decoded(&object.key, tag)?;
+        self.count(ReadCounts {
+            hits: 1,
+            memory_bytes: weight,
+            ..ReadCounts::default()
+        });
+        value.downcast().ok()
+    }
+
+    /// Keeps something that was made of an object's bytes, if that was made not long ago before: what is used once is not
+    /// worth the memory.
+    ///
+    /// * `tag` — as for [`decoded`](Self::decoded)
+    /// * `weight` — in bytes
+    pub fn keep<T: Any + Send + Sync>(&self, object: &ObjectRef, tag: u64, value: &Arc<T>, weight: usize) {
+        let memory = &self.inner.memory;
+        if memory.was_made(&object.key, tag) {
+            memory.insert_decoded(object, tag, value.clone(), weight as u64, ReadKind::Rows);
+        }
     }
 
     /// Keeps a whole object that was just written, so that its first readers find it.
@@ -302,20 +279,25 @@ impl Cache {
         if bytes.len() as u64 != object.len {
             return;
         }
-        if let Some(disk) = &self.inner.disk {
-            for part in pieces::split(std::iter::once(0..object.len), 1 << 20) {
-                let slice = bytes.slice(part.start as usize..part.end as usize);
+        // More would push out what is read for what may never be.
+        let fits = object.len <= self.inner.memory.capacity() / 16;
+        for part in pieces::split(std::iter::once(0..object.len), STEP_BYTES) {
+            let slice = bytes.slice(part.start as usize..part.end as usize);
+            if let Some(disk) = &self.inner.disk {
                 disk.offer(object, part.start, &slice, ReadKind::Rows);
             }
-        }
-        // More would push out what is read for what may never be.
-        if object.len <= self.inner.memory.capacity() / 16 {
-            self.inner.memory.insert(object, 0, &bytes, ReadKind::Rows, false);
+            if fits {
+                self.inner
+                    .memory
+                    .insert(object, part.start, &slice, ReadKind::Rows, false);
+                tokio::task::yield_now().await;
+            }
         }
     }
 
     /// The object is superseded: what is kept of it goes first from now on.
     pub fn forget(&self, object: &ObjectRef) {
+        self.inner.memory.demote(object);
         if let Some(disk) = &self.inner.disk {
             disk.demote(object);
         }
@@ -335,7 +317,7 @@ impl Cache {
         }
     }
 
-    /// Drops everything that is kept of these objects, at once. Looks at every entry in memory.
+    /// Drops everything that is kept of these objects, at once.
     pub fn purge(&self, objects: &[ObjectRef]) {
         self.inner.memory.purge(objects);
         if let Some(disk) = &self.inner.disk {
@@ -351,6 +333,47 @@ impl Cache {
         }
     }
 
+    /// Whether so many bytes that are read now will be in memory when the same task reads them a moment later, as far as
+    /// one can tell.
+    pub fn would_keep(&self, bytes: u64) -> bool {
+        bytes <= self.inner.memory.capacity() / KEPT_PARTS && !meter::bypassed()
+    }
+
+    /// Brings an object to where a pin keeps it: to disk, as far as pins fit there. Without a disk, into memory, if it is
+    /// little for that. Ends early, too, where the disk refuses it.
+    ///
+    /// Costs one GET for about every 8 MiB that is missing, one after the other.
+    ///
+    /// * `goes_on` — asked before each GET
+    pub async fn bring(&self, object: &ObjectRef, goes_on: impl Fn() -> bool + Send + Sync) -> Result<(), StoreError> {
+        let inner = &self.inner;
+        let Some(disk) = &inner.disk else {
+            return match self.would_keep(object.len) {
+                true => self.load(object, ReadKind::Rows).await,
+                false => Ok(()),
+            };
+        };
+        // What an earlier run left there may be all of it.
+        disk.settle().await;
+        for part in pieces::split(std::iter::once(0..object.len), GET_BYTES_MAX) {
+            let missing = disk.missing(object, &part);
+            let Some(first) = missing.first() else { continue };
+            let range = first.start..missing.last().map_or(first.end, |last| last.end);
+            if !goes_on() || !disk.takes_pinned(range.end - range.start) {
+                break;
+            }
+            let get = inner
+                .hedge
+                .get(&inner.store, inner.clock.as_ref(), &object.key, range.clone());
+            disk.offer(object, range.start, &get.await?, ReadKind::Rows);
+            disk.settle().await;
+            if !disk.missing(object, &range).is_empty() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Reads the whole object and keeps it as far as there is room.
     pub async fn load(&self, object: &ObjectRef, kind: ReadKind) -> Result<(), StoreError> {
         for part in pieces::split(std::iter::once(0..object.len), GET_BYTES_MAX) {
@@ -359,31 +382,21 @@ impl Cache {
         Ok(())
     }
 
-    /// The share of these objects' bytes that is at hand, between 0 and 1. Estimated from samples of large objects;
-    /// what is in memory only in decoded form does not count. 1 when there are no bytes.
+    /// The share of these objects' bytes that is at hand, between 0 and 1; what is in memory only in decoded form does
+    /// not count. 1 when there are no bytes.
     pub fn temperature(&self, objects: &[ObjectRef]) -> f64 {
         let all: u64 = objects.iter().map(|o| o.len).sum();
-        let held: f64 = objects.iter().map(|o| self.bytes_at_hand(o)).sum();
+        let held: u64 = objects.iter().map(|o| self.bytes_at_hand(o)).sum();
         match all {
             0 => 1.0,
-            all => (held / all as f64).clamp(0.0, 1.0),
+            all => (held as f64 / all as f64).clamp(0.0, 1.0),
         }
     }
 
-    fn bytes_at_hand(&self, object: &ObjectRef) -> f64 {
-        let extents = object.len.div_ceil(pieces::EXTENT);
-        let sampled = extents.min(EXTENTS_SAMPLED);
-        let (mut held, mut seen) = (0, 0);
-        for i in 0..sampled {
-            let number = i * extents / sampled;
-            seen += pieces::EXTENT.min(object.len - number * pieces::EXTENT);
-            held += self.inner.memory.held_of_extent(object, number);
-        }
+    /// In one tier: what is in both is not known.
+    fn bytes_at_hand(&self, object: &ObjectRef) -> u64 {
         let on_disk = self.inner.disk.as_ref().map_or(0, |disk| disk.bytes_of(object));
-        match seen {
-            0 => 0.0,
-            seen => (held as f64 / seen as f64 * object.len as f64).max(on_disk as f64),
-        }
+        self.inner.memory.bytes_of(object).max(on_disk)
     }
 
     /// Sizes and sums at this moment.
@@ -398,7 +411,11 @@ impl Cache {
 
     fn count(&self, counts: ReadCounts) {
         meter::count(&counts);
-        self.inner.counters.add(&counts);
+        self.count_in_all(&counts);
+    }
+
+    fn count_in_all(&self, counts: &ReadCounts) {
+        self.inner.counters.add(counts);
         let meters = &self.inner.meters;
         for (meter, bytes) in [
             (&meters.memory, counts.memory_bytes),
@@ -528,38 +545,13 @@ impl Inner {
         let got = self.hedge.get(&self.store, self.clock.as_ref(), &object.key, range);
         let body = got.await.map_err(Arc::new)?;
         if kind != ReadKind::Scan {
-            self.memory.insert(&object, start, &body, kind, false);
+            let shared = body.len() >= SHARED_BYTES_MIN;
+            self.memory.insert(&object, start, &body, kind, shared);
             if let Some(disk) = &self.disk {
                 disk.offer(&object, start, &body, kind);
             }
         }
         Ok(body)
-    }
-}
-
-/// One who waits for something to be decoded, or decodes it.
-struct Turn<'a> {
-    inner: &'a Inner,
-    slot: Slot,
-    making: Arc<Making>,
-}
-
-impl<'a> Turn<'a> {
-    fn take(inner: &'a Inner, slot: Slot) -> Self {
-        let mut table = inner.making.lock().unwrap_or_else(|e| e.into_inner());
-        let making = table.entry(slot.clone()).or_default().clone();
-        Self { inner, slot, making }
-    }
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        let mut table = self.inner.making.lock().unwrap_or_else(|e| e.into_inner());
-        let ours = table.get(&self.slot).is_some_and(|m| Arc::ptr_eq(m, &self.making));
-        // Two owners: the table and this turn.
-        if ours && (self.making.initialized() || Arc::strong_count(&self.making) <= 2) {
-            table.remove(&self.slot);
-        }
     }
 }
 

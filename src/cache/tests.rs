@@ -280,6 +280,23 @@ async fn one_decodes_for_all_and_another_takes_over() {
 }
 
 #[tokio::test]
+async fn what_is_made_a_second_time_is_kept() {
+    let world = World::new();
+    let cache = world.cache(64 << 20);
+    let (object, _) = world.object("o", "a", 100).await;
+    let kept = |tag| cache.kept::<u64>(&object, tag).map(|value| *value);
+    for (round, found) in [(0, None), (1, None), (2, Some(7)), (3, Some(7))] {
+        assert_eq!(kept(7), found, "{round}");
+        cache.keep(&object, 7, &Arc::new(7_u64), 1000);
+        cache.keep(&object, 100 + round, &Arc::new(1_u64), 1000);
+    }
+    assert_eq!(kept(100), None, "made once");
+    let past = ReadMeter::bypassing();
+    assert_eq!(past.observe(async { kept(7) }).await, None);
+    assert!(cache.stats().memory_bytes < 2000);
+}
+
+#[tokio::test]
 async fn memory_is_charged_and_held_to_its_limit() {
     let world = World::new();
     let cache = world.cache(4 << 20);

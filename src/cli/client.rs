@@ -35,6 +35,8 @@ pub enum Failure {
     Usage(String),
     /// Everything else: 1.
     Failed(String),
+    /// What was asked is not known, of a question whose answer decides between 0 and 1: 2.
+    Unknown(String),
 }
 
 impl From<String> for Failure {
@@ -49,6 +51,7 @@ impl Failure {
         let (sentence, status) = match self {
             Failure::Usage(sentence) => (sentence, 2),
             Failure::Failed(sentence) => (sentence, 1),
+            Failure::Unknown(sentence) => (sentence, 2),
         };
         // There is nobody to tell when standard error is closed.
         let _ = writeln!(io::stderr(), "shoal: {sentence}");
@@ -93,6 +96,7 @@ pub struct Request {
     body: Option<Json>,
     org: Option<String>,
     is_known: bool,
+    timeout: Duration,
 }
 
 impl Request {
@@ -105,6 +109,7 @@ impl Request {
             body: None,
             org: None,
             is_known: true,
+            timeout: TIMEOUT,
         }
     }
 
@@ -128,6 +133,11 @@ impl Request {
             org: org.org.clone(),
             ..self
         }
+    }
+
+    /// With so much time for the answer.
+    pub fn within(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
     }
 
     /// Without a credential.
@@ -159,7 +169,10 @@ impl Connection {
             true => Some(self.credential()?),
             false => None,
         };
-        let mut builder = self.http(&base)?.request(request.method.clone(), url).timeout(TIMEOUT);
+        let mut builder = self
+            .http(&base)?
+            .request(request.method.clone(), url)
+            .timeout(request.timeout);
         if let Some(credential) = &credential {
             builder = builder.header(AUTHORIZATION, bearer(credential)?);
         }
@@ -290,7 +303,7 @@ pub fn usage(sentence: &str) -> Failure {
 }
 
 /// Prints to standard output. A reader that went away, such as `head`, is no failure.
-fn print(text: &str) -> Result<(), Failure> {
+pub fn print(text: &str) -> Result<(), Failure> {
     match writeln!(io::stdout(), "{text}") {
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Failed(format!("output failed: {e}"))),
         _ => Ok(()),

@@ -3,10 +3,14 @@
 mod audit;
 mod client;
 mod dev;
+mod fsck;
+mod inspect;
 mod keys;
 mod machine;
 mod orgs;
+mod place;
 mod probe;
+mod restore;
 mod serve;
 mod table;
 mod tokens;
@@ -46,6 +50,12 @@ enum Command {
         #[command(flatten)]
         options: Options,
     },
+    /// Look whether what lies in the store is whole; exit status 1 when something is damaged, 2 when that is not known.
+    Fsck(Box<fsck::Fsck>),
+    /// Show what a namespace consists of in the store: its manifests, segments and log.
+    Inspect(Box<inspect::Inspect>),
+    /// Make a new namespace of what one was at some time, through a running server.
+    Restore(restore::Restore),
     /// API keys, through a running server.
     Keys(keys::Keys),
     /// Organizations and their members, through a running server.
@@ -123,6 +133,9 @@ pub fn run(cli: Cli) -> ExitCode {
             .load()
             .and_then(|config| on_runtime(&config, |runtime, _| probe::probe(config.clone(), runtime)))
             .map_err(Failure::from),
+        Command::Fsck(fsck) => fsck::run(&fsck),
+        Command::Inspect(inspect) => inspect::run(&inspect),
+        Command::Restore(restore) => restore::run(restore),
         Command::Keys(keys) => keys::run(keys, &SystemClock),
         Command::Orgs(orgs) => orgs::run(orgs),
         Command::Tokens(tokens) => tokens::run(tokens),
@@ -161,10 +174,10 @@ fn with_causes(error: &dyn std::error::Error) -> String {
 }
 
 /// Builds the seams to the outside world and runs `f` on a Tokio runtime.
-fn on_runtime<F: Future<Output = Result<(), String>>>(
+fn on_runtime<E: From<String>, F: Future<Output = Result<(), E>>>(
     config: &Config,
     f: impl FnOnce(Runtime, TokioSpawner) -> F,
-) -> Result<(), String> {
+) -> Result<(), E> {
     let tokio = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

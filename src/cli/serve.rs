@@ -42,6 +42,7 @@ pub async fn serve(config: Config, runtime: Runtime, tasks: TokioSpawner, is_dev
         retention: Duration::from_secs(config.gc.retention_seconds),
         inference: Inference::new(&config.models, &runtime.rng, &runtime.cpu)?,
         cache: CacheOptions::of(&config, machine::memory_bytes()),
+        open_namespaces_max: usize::try_from(config.open_namespaces_max).unwrap_or(usize::MAX),
         ..EngineOptions::default()
     };
     let control = Control::new(
@@ -130,6 +131,7 @@ fn gc_options(config: &Config) -> GcOptions {
         retention: Duration::from_secs(config.gc.retention_seconds),
         interval: Duration::from_secs(config.gc.interval_seconds),
         second_look: Duration::from_secs(config.gc.second_look_seconds),
+        sweep: Duration::from_secs(config.gc.sweep_seconds),
         dry_run: config.gc.dry_run,
     }
 }
@@ -151,7 +153,8 @@ fn upkeep_options(config: &Config, machine_bytes: u64) -> UpkeepOptions {
         flushes_at_once: indexing.flushes_at_once,
         merge_fan_out: indexing.merge_fan_out,
         merge_dead_percent: indexing.merge_dead_percent,
-        merge_bytes_max: indexing.merge_bytes_max.min(memory_bytes / 3),
+        // It takes three times as much, and flushes go on beside it.
+        merge_bytes_max: indexing.merge_bytes_max.min(memory_bytes / 4),
         merges_at_once: indexing.merges_at_once,
         merge_bytes_per_second: indexing.merge_bytes_per_second,
         jobs_per_org: indexing.jobs_per_org,

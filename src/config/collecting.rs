@@ -12,6 +12,8 @@ pub struct CollectingConfig {
     pub interval_seconds: u64,
     /// Seconds between the look that finds garbage and the one that deletes it. Default 600.
     pub second_look_seconds: u64,
+    /// Seconds between two searches, by one node for all, for namespaces whose markers were lost. Default 86400; 0: never.
+    pub sweep_seconds: u64,
     /// Only logs what would be deleted. Default false.
     pub dry_run: bool,
 }
@@ -22,6 +24,7 @@ impl Default for CollectingConfig {
             retention_seconds: 0,
             interval_seconds: 3600,
             second_look_seconds: 600,
+            sweep_seconds: 86_400,
             dry_run: false,
         }
     }
@@ -37,6 +40,9 @@ impl CollectingConfig {
                 return Err(format!("gc.{name} must be at least {least}"));
             }
         }
-        Ok(())
+        match self.sweep_seconds {
+            1..3600 => Err("gc.sweep_seconds must be 0, or at least 3600".into()),
+            _ => Ok(()),
+        }
     }
 }

@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Action, ActionSet, Control};
+use super::{Action, ActionSet, Control, GRACE};
+use crate::base::Runtime;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::OrgId;
+use crate::store::Store;
 use crate::store::paths::control as paths;
+use crate::store::record::Records;
 
 /// The slug, and id, of the organization that single-tenant deployments use without knowing.
 pub const DEFAULT: &str = "default";
@@ -137,6 +140,21 @@ impl Organization {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct SlugClaim {
     pub org: String,
+}
+
+/// The id of the organization that has a slug, for who has a store and no server; `None` when nobody has it. Costs one LIST
+/// and one GET.
+pub async fn id_of_slug(store: &Store, runtime: &Runtime, slug: &str) -> Result<Option<OrgId>> {
+    if slug == DEFAULT {
+        return Ok(Some(OrgId::default_org()));
+    }
+    if !is_slug(slug) {
+        return Ok(None);
+    }
+    let records = Records::new(store.clone(), runtime.clock.clone(), runtime.rng.clone(), GRACE);
+    let claim = records.get::<SlugClaim>(&paths::slug(slug)).await?;
+    let damaged = |e| Error::new(ErrorKind::Internal, "a stored slug is damaged").because(e);
+    claim.map(|claim| OrgId::parse(&claim.org).map_err(damaged)).transpose()
 }
 
 impl Control {

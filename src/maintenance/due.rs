@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::UpkeepOptions;
+use crate::namespace::Dirty;
 
 /// What is known of a tail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +16,21 @@ pub struct Tail {
     pub quiet: Duration,
     /// Since the last flush began; `None` without one.
     pub since_flush: Option<Duration>,
+}
+
+impl Tail {
+    /// What the entries themselves say.
+    ///
+    /// * `since_flush` — since the last flush began
+    pub fn of(dirty: &Dirty, since_flush: Option<Duration>) -> Self {
+        Self {
+            entries: dirty.entries(),
+            bytes: dirty.unindexed_bytes,
+            age: dirty.age,
+            quiet: dirty.quiet,
+            since_flush,
+        }
+    }
 }
 
 /// How long to wait before it is flushed.

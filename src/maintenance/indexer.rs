@@ -19,8 +19,10 @@ use crate::store::paths::{self, NsKey};
 use crate::telemetry;
 use crate::wal::Digest;
 
-/// How often a job is tried again because another manifest came first.
+/// How often a flush is tried again because another manifest came first.
 const RIVALS_MAX: usize = 4;
+/// How often a merge that is done is put onto a newer manifest: that costs little, and doing it again costs much.
+const REBASES_MAX: usize = 64;
 /// Namespaces whose newest manifest is kept in memory; one may have 256 KiB of rows.
 const SLOTS_MAX: usize = 256;
 /// What a merge reads and writes per second at least: it takes its lease for as long.
@@ -97,7 +99,7 @@ struct Slot {
 #[derive(Clone, Default)]
 struct Known {
     newest: Option<Arc<(Manifest, Digest)>>,
-    /// When it was known to be the newest, on the clock that never goes back.
+    /// When it was known to be the newest, by a request that ended then, on the clock that never goes back.
     at: Duration,
     lease: Option<Lease>,
     /// Segments that lack indexes which the schema asks for.
@@ -111,6 +113,12 @@ impl Slot {
 
     fn newest(&self) -> Option<Arc<(Manifest, Digest)>> {
         self.known().newest.clone()
+    }
+
+    /// The segments of a manifest that may be merged.
+    fn candidates(&self, manifest: &Manifest) -> Vec<policy::Candidate> {
+        let known = self.known();
+        policy::candidates(manifest, |id| known.stale.contains(&id))
     }
 
     /// Never goes back to an older generation.
@@ -197,13 +205,16 @@ impl Indexer {
             let base = base.as_ref().map(|b| (&b.0, b.1));
             match flush(&job, &snapshot, base).await? {
                 Outcome::Nothing => {
-                    self.clear_marker(org, name, &snapshot).await?;
+                    if self.merge_due(org, name).is_none() {
+                        self.clear_marker(org, name, &snapshot).await?;
+                    }
                     return Ok(Done::Nothing);
                 }
                 Outcome::Published(manifest, digest) => {
                     let adopted = self.take_over(&job, slot, *manifest, digest).await;
                     metrics::counter!(telemetry::FLUSHES).increment(1);
-                    if adopted {
+                    // One whose segments are to be merged is found by its marker, whatever becomes of this node.
+                    if adopted && self.merge_due(org, name).is_none() {
                         self.clear_marker(org, name, &snapshot).await?;
                     }
                     return Ok(Done::Published);
@@ -243,7 +254,7 @@ impl Indexer {
         let Some(base) = self.current(job, slot).await? else {
             return Ok(Done::Nothing);
         };
-        let inputs = self.worth_merging(&base.0, slot);
+        let inputs = policy::choose(&slot.candidates(&base.0), self.options());
         if inputs.is_empty() {
             return Ok(Done::Nothing);
         }
@@ -258,56 +269,95 @@ impl Indexer {
         }
         let merged = merge::merge(job, &base.0, &inputs, &self.inner.pace).await?;
         let _turn = slot.publishing.lock().await;
-        for _ in 0..RIVALS_MAX {
-            let Some(newest) = slot.newest() else { break };
+        for _ in 0..REBASES_MAX {
+            job.check()?;
+            // What others published meanwhile is the base, as long as it still has what was merged.
+            let Some(newest) = self.listed(job, slot).await? else {
+                return Ok(Done::Abandoned);
+            };
             match merge::publish(job, &merged, (&newest.0, newest.1)).await? {
                 Outcome::Published(manifest, digest) => {
-                    self.take_over(job, slot, *manifest, digest).await;
                     metrics::counter!(telemetry::MERGES).increment(1);
                     metrics::counter!(telemetry::MERGED_BYTES).increment(bytes);
+                    if self.take_over(job, slot, *manifest, digest).await {
+                        self.settle(job, slot).await?;
+                    }
                     return Ok(Done::Published);
                 }
                 Outcome::Lost(manifest, digest) => {
                     self.take_over(job, slot, *manifest, digest).await;
                 }
-                Outcome::Nothing | Outcome::Abandoned => return Ok(Done::Abandoned),
+                Outcome::Nothing | Outcome::Abandoned => {
+                    self.take_over(job, slot, newest.0.clone(), newest.1).await;
+                    return Ok(Done::Abandoned);
+                }
                 Outcome::Unknown => return Err(IndexError::Unknown),
             }
         }
         Err(IndexError::Contended)
     }
 
-    /// Whether segments of the newest manifest that this node knows are worth merging, and how many bytes they have.
-    /// Costs nothing.
-    pub fn merge_due(&self, org: &OrgId, name: &NamespaceName) -> Option<u64> {
-        let slot = self.slot(org, name);
-        let newest = slot.newest()?;
-        let inputs = self.worth_merging(&newest.0, &slot);
-        let inputs_found = inputs.iter().filter_map(|id| newest.0.segment(*id));
-        let bytes = inputs_found.map(|s| s.meta.unpacked_bytes());
-        (!inputs.is_empty()).then(|| bytes.sum())
-    }
-
-    /// Looks at a namespace that is marked as dirty: when it is not, the marker goes. Costs what opening it costs, or
-    /// a GET.
-    pub async fn look(&self, org: &OrgId, name: &NamespaceName) -> Result<(), IndexError> {
-        let slot = self.slot(org, name);
-        let _turn = slot.publishing.lock().await;
-        let snapshot = self.newest(org, name).await?;
-        match snapshot.seq == snapshot.indexed_seq {
+    /// After a merge: a namespace with nothing left to do is clean.
+    async fn settle(&self, job: &Job, slot: &Slot) -> Result<(), IndexError> {
+        let (org, name) = (job.ns().org(), job.ns().namespace());
+        let Some(snapshot) = self.inner.engine.opened(org, name) else {
+            return Ok(());
+        };
+        slot.known().stale = stale_in_segments(&snapshot);
+        match snapshot.seq == snapshot.indexed_seq && self.merge_due(org, name).is_none() {
             true => self.clear_marker(org, name, &snapshot).await,
             false => Ok(()),
         }
+    }
+
+    /// Whether segments of a namespace are worth merging, and how many bytes they have: by the newest manifest that was
+    /// worked on, or else by the one that the open namespace has in use. Costs nothing.
+    pub fn merge_due(&self, org: &OrgId, name: &NamespaceName) -> Option<u64> {
+        let slot = self.known_slot(org, name);
+        let newest = slot.as_ref().and_then(|slot| slot.newest());
+        let candidates = match (slot, newest) {
+            (Some(slot), Some(newest)) => slot.candidates(&newest.0),
+            _ => policy::candidates_open(&*self.inner.engine.opened(org, name)?),
+        };
+        let chosen = policy::choose(&candidates, self.options());
+        let bytes = candidates.iter().filter(|c| chosen.contains(&c.id)).map(|c| c.bytes);
+        (!chosen.is_empty()).then(|| bytes.sum())
+    }
+
+    /// Looks at a namespace that is marked as dirty: when there is nothing to do, the marker goes. Otherwise
+    /// [`Done::Elsewhere`]: it is open now. Costs what opening it costs, or a GET.
+    pub async fn look(&self, org: &OrgId, name: &NamespaceName) -> Result<Done, IndexError> {
+        let slot = self.slot(org, name);
+        {
+            let _turn = slot.publishing.lock().await;
+            let snapshot = self.newest(org, name).await?;
+            // Others may have published since.
+            if slot
+                .newest()
+                .is_some_and(|known| known.0.generation < snapshot.generation)
+            {
+                slot.forget();
+            }
+            slot.known().stale = stale_in_segments(&snapshot);
+            if snapshot.seq == snapshot.indexed_seq {
+                if self.merge_due(org, name).is_none() {
+                    self.clear_marker(org, name, &snapshot).await?;
+                }
+                return Ok(Done::Nothing);
+            }
+        }
+        // It is open now, and watched: its flush waits for its turn like others, with the memory that it takes.
+        Ok(Done::Elsewhere)
     }
 
     fn now(&self) -> Duration {
         self.inner.workshop.runtime.clock.boot()
     }
 
-    fn worth_merging(&self, manifest: &Manifest, slot: &Slot) -> Vec<SegmentId> {
-        let stale = slot.known().stale.clone();
-        let candidates = policy::candidates(manifest, |id| stale.contains(&id));
-        policy::choose(&candidates, self.options())
+    /// What is kept of a namespace, if anything is.
+    fn known_slot(&self, org: &OrgId, name: &NamespaceName) -> Option<Arc<Slot>> {
+        let slots = self.inner.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.get(&(org.clone(), name.clone())).cloned()
     }
 
     fn slot(&self, org: &OrgId, name: &NamespaceName) -> Arc<Slot> {
@@ -350,12 +400,22 @@ impl Indexer {
         }))
     }
 
-    /// The newest manifest: the one that is known, or else the one in the store.
+    /// The newest manifest, or one of the newest. One GET when this node knew it lately, or else a LIST and a GET.
     async fn current(&self, job: &Job, slot: &Slot) -> Result<Option<Arc<(Manifest, Digest)>>, IndexError> {
+        // Generations follow one after the other as long as none of them can have been collected.
         let is_young = self.now().saturating_sub(slot.known().at) < self.inner.workshop.grace / 4;
-        if let Some(known) = slot.newest().filter(|_| is_young) {
-            return Ok(Some(known));
-        }
+        let Some(known) = slot.newest().filter(|_| is_young) else {
+            return self.listed(job, slot).await;
+        };
+        let newer = job.manifests.newer_than(known.0.generation).await;
+        Ok(Some(match newer.map_err(JobError::from)? {
+            Some((manifest, digest)) => slot.learn(manifest, digest, self.now()),
+            None => known,
+        }))
+    }
+
+    /// The newest manifest, by a listing. One LIST and one GET.
+    async fn listed(&self, job: &Job, slot: &Slot) -> Result<Option<Arc<(Manifest, Digest)>>, IndexError> {
         let found = job.manifests.listed().await.map_err(JobError::from)?;
         Ok(found.map(|(manifest, digest)| {
             let newest = slot.learn(manifest, digest, self.now());
@@ -422,6 +482,15 @@ impl Indexer {
             store.put(&marker, bytes::Bytes::new()).await?;
         }
         Ok(())
+    }
+}
+
+/// The same, but none while there are entries that no manifest has: merges go by the schema of the manifest, and what a
+/// newer one asks for they cannot make.
+fn stale_in_segments(snapshot: &Snapshot) -> BTreeSet<SegmentId> {
+    match snapshot.seq == snapshot.indexed_seq {
+        true => stale(snapshot),
+        false => BTreeSet::new(),
     }
 }
 

@@ -93,6 +93,15 @@ pub async fn take(
     Ok(Some(lease))
 }
 
+/// Who holds a term of a lease, and until when, in milliseconds since the epoch; `None` when there is no such term, or it
+/// cannot be read. One GET.
+pub async fn holder(store: &Store, ns: &NsKey, role: &str, term: u64) -> Result<Option<(String, u64)>, StoreError> {
+    let body = store.get(&paths::lease(ns, role, term)).await?;
+    let body = body.filter(|body| body.len() <= BODY_BYTES_MAX);
+    let held = body.and_then(|body| serde_json::from_slice::<Body>(&body).ok());
+    Ok(held.map(|held| (held.node, held.expires_ms)))
+}
+
 /// The longest that a lease is taken for.
 const LONGEST: Duration = Duration::from_secs(3600);
 

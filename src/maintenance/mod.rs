@@ -5,6 +5,8 @@
 //! - The only commit of a job is the creation of the next manifest; a crash anywhere leaves objects that nothing
 //!   names. No answer to a client depends on a job.
 //! - A job works on what was read after it began, and publishes within half the grace time or not at all.
+//! - A namespace is marked as dirty as long as it has rows outside of segments or segments that are worth merging: what
+//!   a node leaves undone, another one finds.
 //! - Every live row of the state is live in exactly one segment of the manifest that a job publishes.
 //!
 //! # Who touches it
@@ -18,13 +20,15 @@
 
 mod due;
 mod flush;
+pub mod fsck;
 pub mod gc;
 mod indexer;
 mod job;
-mod lease;
+pub mod lease;
 pub mod merge;
 mod options;
 mod pace;
+mod queue;
 mod rows;
 mod scheduler;
 #[cfg(test)]

@@ -31,7 +31,8 @@ pub struct UpkeepOptions {
     pub merge_fan_out: usize,
     /// A segment of whose rows so many in a hundred are deleted is rewritten.
     pub merge_dead_percent: u32,
-    /// Segments are merged up to this size, in bytes. A merge holds about twice as much in memory.
+    /// Segments are merged up to this size, in bytes; larger ones are rewritten in parts of it. A merge holds about
+    /// three times as much in memory.
     pub merge_bytes_max: u64,
     /// Flushes that run at the same time.
     pub flushes_at_once: usize,
@@ -39,7 +40,8 @@ pub struct UpkeepOptions {
     pub merges_at_once: usize,
     /// Jobs of one organization that run at the same time, while others wait.
     pub jobs_per_org: usize,
-    /// Memory that flushes and merges may take together, about, in bytes. One job may always run.
+    /// Memory that flushes and merges may take together, about, in bytes. A job that needs more
+    /// than all of it runs alone.
     pub memory_bytes: u64,
     /// Bytes that merges read and write per second, together; 0 for no limit.
     pub merge_bytes_per_second: u64,

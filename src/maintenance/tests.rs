@@ -1,4 +1,7 @@
+mod copies;
+mod debt;
 mod engine;
+mod faults;
 mod leases;
 mod merging;
 pub(in crate::maintenance) mod world;
@@ -38,9 +41,14 @@ proptest! {
     fn a_manifest_says_what_the_log_says(
         steps in proptest::collection::vec(any_step(), 1..40),
         inline in any::<bool>(),
+        splits in any::<bool>(),
     ) {
         run(async {
             let mut world = World::new(inline);
+            if splits {
+                // As many segments come out of a merge as go in.
+                world.set_options(|o| o.merge_bytes_max = 1);
+            }
             for step in steps {
                 world.take(step).await;
             }

@@ -16,6 +16,8 @@ use crate::store::paths::NsKey;
 
 /// A larger body is no hold's: as many objects as a manifest of the largest size can name.
 pub const PIN_BYTES_MAX: usize = 4 << 20;
+/// Behind the JSON: a line feed and the checksum.
+const SEAL_BYTES: usize = 9;
 /// The version of new holds.
 const VERSION_WRITTEN: u32 = 1;
 
@@ -52,14 +54,16 @@ impl Pin {
             segments: self.segments.iter().map(Ulid::to_string).collect(),
             deletions: self.deletions.iter().map(Ulid::to_string).collect(),
         };
-        serde_json::to_vec(&body).expect("names and numbers are JSON").into()
+        sealed(serde_json::to_vec(&body).expect("names and numbers are JSON")).into()
     }
 
-    /// The hold that any bytes are.
+    /// The hold that any bytes are. One that was damaged on the way would hold something else, and what it is there for
+    /// would be deleted: hence the checksum.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         if bytes.len() > PIN_BYTES_MAX {
             return Err(DecodeError::corrupt("it is too large for a hold"));
         }
+        let bytes = unsealed(bytes)?;
         #[derive(Deserialize)]
         struct Version {
             version: u32,
@@ -79,6 +83,21 @@ impl Pin {
             segments: ids(&body.segments)?,
             deletions: ids(&body.deletions)?,
         })
+    }
+}
+
+/// The bytes, a line feed, and their crc32c in hexadecimal digits.
+fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
+    let seal = format!("\n{:08x}", crc32c::crc32c(&bytes));
+    bytes.extend_from_slice(seal.as_bytes());
+    bytes
+}
+
+fn unsealed(bytes: &[u8]) -> Result<&[u8], DecodeError> {
+    let body = bytes.len().checked_sub(SEAL_BYTES).map_or(&[][..], |len| &bytes[..len]);
+    match sealed(body.to_vec()) == bytes {
+        true => Ok(body),
+        false => Err(DecodeError::corrupt("its checksum is wrong")),
     }
 }
 
@@ -116,7 +135,7 @@ mod tests {
             let mut whole = pin(vec![1, 2], 3).encode().to_vec();
             let at = flip % (whole.len() * 8);
             whole[at / 8] ^= 1 << (at % 8);
-            let _ = Pin::decode(&whole);
+            prop_assert!(Pin::decode(&whole).is_err());
             whole.truncate(cut);
             prop_assert!(Pin::decode(&whole).is_err());
         }
@@ -124,6 +143,7 @@ mod tests {
 
     #[test]
     fn what_a_newer_version_wrote_is_refused() {
-        assert!(matches!(Pin::decode(br#"{"version":2}"#), Err(DecodeError::Newer(_))));
+        let newer = sealed(br#"{"version":2}"#.to_vec());
+        assert!(matches!(Pin::decode(&newer), Err(DecodeError::Newer(_))));
     }
 }

@@ -74,7 +74,7 @@ fn deleted(rows: impl IntoIterator<Item = u32>) -> Deletions {
 }
 
 /// The manifest of the golden file; never to be changed, only followed by others.
-pub(super) fn golden() -> Manifest {
+pub(crate) fn golden() -> Manifest {
     let mut schema = Schema::default();
     schema.id_kind = Some(IdKind::Uuid);
     schema.put(attribute(0, "text", "string"));

@@ -30,6 +30,8 @@ pub struct Limits {
     pub embedded_rows_max: usize,
     /// Rows of a query's answer.
     pub rows_max: usize,
+    /// Memory for the values of the rows of a request's answers, in bytes.
+    pub answer_bytes_max: u64,
     /// How far `offset` and `limit` together may reach into an order.
     pub ranked_rows_max: usize,
     /// Groups of an aggregation's answer.
@@ -101,6 +103,7 @@ impl Default for Limits {
             embedded_attributes_max: 4,
             embedded_rows_max: 30,
             rows_max: 10_000,
+            answer_bytes_max: 256 * 1024 * 1024,
             ranked_rows_max: 100_000,
             groups_max: 10_000,
             aggregates_max: 32,

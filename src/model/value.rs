@@ -40,6 +40,30 @@ pub enum Vector {
     I8(Vec<i8>),
 }
 
+impl Value {
+    /// About how much memory it takes, in bytes.
+    pub fn memory_bytes(&self) -> usize {
+        let beside = match self {
+            Value::Null
+            | Value::Bool(_)
+            | Value::Int(_)
+            | Value::UInt(_)
+            | Value::Float(_)
+            | Value::Uuid(_)
+            | Value::Datetime(_) => 0,
+            Value::String(text) => text.len(),
+            Value::Bytes(bytes) => bytes.len(),
+            Value::Array(values) => values.iter().map(Value::memory_bytes).sum(),
+            Value::Vector(Vector::F32(elements)) => size_of_val(&elements[..]),
+            Value::Vector(Vector::F16(elements)) => size_of_val(&elements[..]),
+            Value::Vector(Vector::I8(elements)) => size_of_val(&elements[..]),
+            Value::MultiVector { elements, .. } => size_of_val(&elements[..]),
+            Value::SparseVector(entries) => entries.iter().map(|entry| size_of_val(entry) + entry.0.len()).sum(),
+        };
+        size_of::<Self>() + beside
+    }
+}
+
 /// The value as clients write it; vectors, which nothing is compared with, as null.
 pub fn to_json(value: &Value) -> Json {
     match value {

@@ -1,4 +1,4 @@
-//! Branches: a new namespace that shares the segments of another.
+//! Branches: a new namespace that shares the segments of another. Copies begin the same way, with segments of their own.
 //!
 //! What of the source is in segments is not copied: the first entry of the branch carries a manifest that names them
 //! where they lie, in the directories of the namespaces they were made for, and as operations the rows of the source
@@ -32,10 +32,10 @@ use crate::base::clock::wall_ms;
 use crate::base::{Clock, Priority};
 use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::{self, Deletions, Gen, MANIFEST_BYTES_MAX, Manifest, ManifestSegment, Pin, deleted_rows};
+use crate::model::write::origin::OriginKind;
 use crate::model::{Incarnation, Recent, Schema, Seq, Settings};
 use crate::segment::SegmentPart;
-use crate::snapshot::{BrokenChain, OpenError, Snapshot};
-use crate::store::CreateError;
+use crate::snapshot::{BrokenChain, OpenError, Snapshot, branch_manifest};
 use crate::store::paths::{self, NsKey};
 use crate::wal::{Digest, Entry};
 
@@ -51,6 +51,7 @@ pub(super) struct Base {
     entry: Seq,
     /// Before the source was read.
     since: Moment,
+    kind: OriginKind,
 }
 
 impl Base {
@@ -58,7 +59,7 @@ impl Base {
     pub fn check_slot(&self, destination: &Snapshot) -> Result<()> {
         match destination.seq.next() == self.entry {
             true => Ok(()),
-            false => Err(try_again("the new namespace was written to meanwhile")),
+            false => Err(try_again(self.kind, "the new namespace was written to meanwhile")),
         }
     }
 
@@ -66,24 +67,28 @@ impl Base {
     pub fn check_age(&self, clock: &dyn Clock, grace: Duration) -> Result<()> {
         match self.since.age(clock) <= grace / 4 {
             true => Ok(()),
-            false => Err(try_again("reading the source took too long")),
+            false => Err(try_again(self.kind, "reading the source took too long")),
         }
     }
 }
 
-fn try_again(why: &str) -> Error {
-    let text = format!("branch_from_namespace: {why}; nothing was written, try again");
+/// The answer when nothing was written, for a reason that will pass.
+pub(super) fn try_again(kind: OriginKind, why: &str) -> Error {
+    let text = format!("{}: {why}; nothing was written, try again", kind.field());
     Error::new(ErrorKind::Unavailable, text).after(Duration::from_secs(1))
 }
 
 impl Engine {
-    /// Prepares sharing the segments of `source`: holds them, and returns the manifest that names them. Costs a PUT per
-    /// namespace that has some of them.
+    /// Prepares beginning with the segments of `source`: holds them, and returns the manifest that names them. Costs a
+    /// PUT per namespace that has some of them.
     ///
+    /// * `kind` — a branch names them where they lie; a copy in its own directory, where they have to be before the
+    ///   manifest is used
     /// * `owner` — whose snapshot `source` is, read after `since`
     /// * `target`, `destination` — the namespace that is to be created, and its state
     pub(super) async fn share(
         &self,
+        kind: OriginKind,
         (owner, source): (&NsKey, &Arc<Snapshot>),
         (target, destination): (&NsKey, &Snapshot),
         since: Moment,
@@ -109,7 +114,7 @@ impl Engine {
                 schema: shared.schema.clone(),
                 settings: Arc::new(Settings::default()),
                 recent: Arc::new(Recent::default()),
-                segments: segments.map(|part| as_shared(part, &from, &to)).collect(),
+                segments: segments.map(|part| as_shared(kind, part, &from, &to)).collect(),
                 pins: Vec::new(),
             };
             manifest
@@ -118,9 +123,10 @@ impl Engine {
         };
         let made = inner.runtime.cpu.run(Priority::Foreground, make).await;
         let (held, manifest) =
-            made.map_err(|e| Error::new(ErrorKind::Internal, "the source cannot be branched").because(e))?;
+            made.map_err(|e| Error::new(ErrorKind::Internal, "the source cannot be shared").because(e))?;
         if manifest.len() > MANIFEST_BYTES_MAX {
             return Err(try_again(
+                kind,
                 "too many rows of the source are deleted and wait for being merged",
             ));
         }
@@ -133,33 +139,29 @@ impl Engine {
                 deletions: Vec::new(),
             };
             let key = paths::pin(&owner, inner.runtime.rng.ulid(now_ms));
-            async move { inner.store.create(&key, pin.encode()).await }
+            // The name is new. "Only if absent" would be answered with a conflict by a store that has kept nothing.
+            async move { inner.store.put(&key, pin.encode()).await }
         });
         for put in futures::future::join_all(pins).await {
-            match put {
-                // The name is new: if it exists, this request made it.
-                Ok(()) | Err(CreateError::Exists) => {}
-                Err(CreateError::Refused(e) | CreateError::Ambiguous(e)) => {
-                    return Err(try_again("object storage did not take a hold on the source").because(e));
-                }
-            }
+            put.map_err(|e| try_again(kind, "object storage did not take a hold on the segments").because(e))?;
         }
         Ok(Base {
             manifest,
             schema: source.schema.clone(),
             entry,
             since,
+            kind,
         })
     }
 }
 
-/// A segment as the branch `to` of `from` names it.
-fn as_shared(part: &SegmentPart, from: &NsKey, to: &NsKey) -> ManifestSegment {
+/// A segment as the branch or copy `to` of `from` names it.
+fn as_shared(kind: OriginKind, part: &SegmentPart, from: &NsKey, to: &NsKey) -> ManifestSegment {
     let mut meta = part.segment.meta().clone();
     (meta.min_seq, meta.max_seq) = (FIRST, FIRST);
-    meta.owner = match meta.inline {
-        Some(_) => None,
-        None => Some(meta.owner.unwrap_or_else(|| from.clone())).filter(|owner| owner != to),
+    meta.owner = match (&meta.inline, kind) {
+        (Some(_), _) | (_, OriginKind::Copy) => None,
+        (None, OriginKind::Branch) => Some(meta.owner.unwrap_or_else(|| from.clone())).filter(|owner| owner != to),
     };
     let deletions = match part.live.count() == meta.rows as usize {
         true => Deletions::None,
@@ -192,24 +194,16 @@ pub(super) async fn begin(state: &State, base: &Snapshot, entry: &Entry) -> Resu
     let Some(bytes) = entry.branch().cloned() else {
         return Ok(base.clone());
     };
-    let decode = move || manifest::decode(&bytes);
+    let seq = entry.seq;
+    let decode = move || branch_manifest(&bytes, seq);
     let decoded = state.runtime.cpu.run(Priority::Foreground, decode).await;
-    let (mut manifest, _) = decoded.map_err(|error| {
-        tracing::error!(namespace = %state.name, seq = %entry.seq, %error, "the manifest of a branch cannot be read");
+    let manifest = decoded.map_err(|error| {
+        tracing::error!(namespace = %state.name, %seq, %error, "the manifest of a branch cannot be read");
         broken("the manifest in it cannot be read")
     })?;
-    for segment in &mut manifest.segments {
-        (segment.meta.min_seq, segment.meta.max_seq) = (entry.seq, entry.seq);
-    }
     let opened = manifests::open(state, &manifest).await.map_err(|error| match error {
         OpenError::Segment(error) if error.is_missing() => NotApplied::Missing(error),
         error => NotApplied::Trouble(Trouble::from(error)),
     })?;
-    let used = base.schema.next_attribute_id().max(manifest.schema.next_attribute_id());
-    let schema = Schema::clone(&manifest.schema).with_used_below(used);
-    Ok(Snapshot {
-        segments: opened.segments,
-        schema: Arc::new(schema),
-        ..base.clone()
-    })
+    Ok(base.branched(opened))
 }

@@ -161,9 +161,9 @@ impl CommitLoop {
 
     /// Runs until the inbox closes, which is when nobody holds the namespace any more.
     pub async fn run(mut self) {
-        let mut queue = VecDeque::new();
         while let Some(first) = self.next().await {
-            queue.push_back(first);
+            // A new one each time: an idle namespace does not hold the place that a busy one needed.
+            let mut queue = VecDeque::from([first]);
             while !queue.is_empty() {
                 while queue.len() < ENTRY_REQUESTS_MAX
                     && let Ok(next) = self.inbox.try_recv()
@@ -172,7 +172,7 @@ impl CommitLoop {
                 }
                 let indexed = !self.follower.state.snapshot().segments.is_empty();
                 let group = group_len(queue.iter(), ENTRY_BYTES_MAX, ENTRY_REQUESTS_MAX, indexed);
-                let rest = self.commit(queue.drain(..group).collect()).await;
+                let rest = Box::pin(self.commit(queue.drain(..group).collect())).await;
                 rest.into_iter()
                     .rev()
                     .for_each(|submission| queue.push_front(submission));

@@ -8,15 +8,20 @@
 //!   entry. Rows of a large copy are uploaded before as blobs, which the entry names.
 //! - A copy is decided under its slot: a destination that got rows, or came to be, since it was
 //!   looked at refuses it.
+//! - Where the destination is new, segments of the source are copied as they are, within the store; only the rows of
+//!   its tail go into the entry. So a namespace larger than this node's memory can be copied.
 //! - Memory: columns of parts without dead rows are shared with the source. At most
 //!   [`BLOBS_AT_ONCE`] encoded blobs are held at a time, and as many that are being uploaded.
 //!
-//! A branch is a copy that knows its parent; what of the source is in segments it shares: see [`branch`](super::branch).
+//! A branch is a copy that knows its parent, and shares the segments of the source: see [`branch`](super::branch).
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::branch::Base;
+use futures::{StreamExt, TryStreamExt, stream};
+use object_store::path::Path;
+
+use super::branch::{Base, try_again};
 use super::commit::Failure;
 use super::evaluate::{Staged, What, check_may_create, not_found};
 use super::fairness::{FairPlaces, FairSlots};
@@ -33,18 +38,18 @@ use crate::model::batch::NamedColumn;
 use crate::model::schema::SchemaChange;
 use crate::model::write::Counts;
 use crate::model::write::origin::OriginKind;
-use crate::model::{AttrId, AttrType, Attribute, Column, IdColumn, NamespaceName, OrgId, RowBatch, Schema, Seq};
-use crate::model::{Scalar, SettingsChange};
-use crate::segment::SegmentPart;
+use crate::model::{AttrId, Attribute, NamespaceName, OrgId, RowBatch, Schema, Seq, SettingsChange};
+use crate::segment::{Segment, SegmentPart};
 use crate::snapshot::Snapshot;
-use crate::store::paths::NsKey;
+use crate::store::StoreError;
+use crate::store::paths::{self, NsKey};
 use crate::tail::{self, Part};
 use crate::wal::{BLOB_BYTES_TARGET, Operation, Stager};
-use arrow::array::{Array, AsArray};
-use arrow::datatypes::DataType;
 
 /// Blobs of one copy that are uploaded at a time, while as many are encoded.
 const BLOBS_AT_ONCE: usize = 3;
+/// Segments of one copy that the store copies at a time.
+const SEGMENTS_AT_ONCE: usize = 4;
 /// Rows that are fetched from a segment at once, at most.
 const FETCHED_ROWS_MAX: u64 = 65_536;
 /// Copies that a node works on at a time; further ones wait, and organizations take turns.
@@ -105,6 +110,10 @@ enum Stage {
     #[default]
     Waiting,
     Reading,
+    Segments {
+        done_bytes: u64,
+        total_bytes: u64,
+    },
     Uploading {
         done_bytes: u64,
         total_bytes: u64,
@@ -118,7 +127,9 @@ impl Progress {
     }
 
     fn uploaded(&self, bytes: u64) {
-        if let Stage::Uploading { done_bytes, .. } = &mut *self.stage.lock().unwrap_or_else(|e| e.into_inner()) {
+        if let Stage::Segments { done_bytes, .. } | Stage::Uploading { done_bytes, .. } =
+            &mut *self.stage.lock().unwrap_or_else(|e| e.into_inner())
+        {
             *done_bytes += bytes;
         }
     }
@@ -128,6 +139,10 @@ impl Progress {
         match *self.stage.lock().unwrap_or_else(|e| e.into_inner()) {
             Stage::Waiting => "waiting for other copies on this node".to_owned(),
             Stage::Reading => "reading the source".to_owned(),
+            Stage::Segments {
+                done_bytes,
+                total_bytes,
+            } => format!("copied {done_bytes} of {total_bytes} bytes of segments"),
             Stage::Uploading {
                 done_bytes,
                 total_bytes,
@@ -147,7 +162,7 @@ pub(super) struct CopyRequest {
     create_namespace: Option<bool>,
     pub operations: Vec<Operation>,
     pub staged: Option<Staged>,
-    /// The segments that a branch shares with its source; without them all rows are in `operations`.
+    /// The segments that it begins with, shared with the source or copied; without them all rows are in `operations`.
     pub base: Option<Base>,
     rows: u64,
     logical_bytes: u64,
@@ -165,8 +180,8 @@ struct Rows {
 impl Engine {
     /// Copies or branches a namespace; returns when all of it is durable.
     ///
-    /// Costs a probe of both namespaces and the PUT of a write; a large copy also one PUT per
-    /// 16 MiB, some in parallel. Dropping the future before the entry is sent leaves the
+    /// Costs a probe of both namespaces and the PUT of a write; a copy also one PUT per segment of the source, or per
+    /// 16 MiB where the destination exists and is empty, some in parallel. Dropping the future before the entry is sent leaves the
     /// destination as it was.
     ///
     /// # Errors
@@ -183,12 +198,12 @@ impl Engine {
         self.copy_at(org, name, from, None, progress).await
     }
 
-    /// The newest state of a source; for a branch on a manifest that is known to be in force, because a branch refers to
-    /// segments without reading them, and a hint may name some that are gone.
+    /// The newest state of a source, on a manifest that is known to be in force: segments are named and copied without
+    /// reading them, and a hint may name some that are gone.
     async fn source(&self, from: &CopyFrom) -> Result<Arc<Snapshot>> {
         let source = self.with_namespace(&from.org, &from.source, |handle| async move {
             handle.probe().await?;
-            if from.kind == OriginKind::Branch {
+            if !handle.snapshot().segments.is_empty() {
                 handle.prove_index().await?;
             }
             self.living(&handle, &from.source, Access::Read)
@@ -234,19 +249,25 @@ impl Engine {
                 from.source
             )));
         }
-        let mut request = self.prepare_copy(from, &source)?;
+        // What exists has a schema of its own, which segments of another would not fit.
+        let shares = !source.segments.is_empty() && !destination.exists();
+        let mut request = self.prepare_copy(from, &source, shares)?;
         // Looked at before anything is uploaded; decided again under the slot.
         request.onto(&destination, name)?;
-        if from.kind == OriginKind::Branch && !source.segments.is_empty() {
+        if shares {
             let owner = NsKey::new(from.org.clone(), from.source.clone());
             let target = NsKey::new(org.clone(), name.clone());
-            let base = self.share((&owner, &source), (&target, &destination), since).await?;
+            let (source, destination) = ((&owner, &source), (&target, &*destination));
+            let base = self.share(from.kind, source, destination, since).await?;
+            if from.kind == OriginKind::Copy {
+                self.check_uncollected(&target).await?;
+                self.copy_segments(source.1, &target, progress).await?;
+            }
             request.base = Some(base);
         }
-        let shares = request.base.is_some();
         // In the tail of the copy they take about the memory that they take as rows.
         let copied = if shares { 0 } else { indexed_bytes(&source) };
-        self.make_room(source.memory_bytes().saturating_add(copied))?;
+        self.make_room(source.memory_bytes().saturating_add(copied), "a copy")?;
         let rows = self.rows_of(&source, !shares).await?;
         (request.rows, request.logical_bytes) = match shares {
             true => (source.rows() as u64, rows.logical_bytes + indexed_bytes(&source)),
@@ -280,11 +301,10 @@ impl Engine {
     }
 
     /// A request without rows yet, its memory charged for.
-    fn prepare_copy(&self, from: &CopyFrom, source: &Snapshot) -> Result<CopyRequest> {
-        let stored = match from.kind {
-            OriginKind::Branch => 0,
-            OriginKind::Copy => indexed_bytes(source),
-        };
+    ///
+    /// * `shares` — whether it takes the segments as they are
+    fn prepare_copy(&self, from: &CopyFrom, source: &Snapshot, shares: bool) -> Result<CopyRequest> {
+        let stored = if shares { 0 } else { indexed_bytes(source) };
         let gathered = source.parts.iter().map(tail::live_batch_bytes).sum::<u64>() + stored;
         let window = 2 * BLOBS_AT_ONCE as u64 * BLOB_BYTES_TARGET as u64;
         let bytes = gathered + window.min(source.memory_bytes());
@@ -303,6 +323,21 @@ impl Engine {
             logical_bytes: 0,
             _charge: charge.map_err(|e| bodies_used_up().because(e))?,
         })
+    }
+
+    /// That no garbage of a namespace is about to be deleted: it may have the names of the segments that are copied into it,
+    /// if it was a copy of the same source before. What is planned after the hold was placed is held. Costs a LIST.
+    async fn check_uncollected(&self, target: &NsKey) -> Result<()> {
+        let inner = &self.inner;
+        let mut plans = inner.store.list(&paths::upkeep::collection_plan_prefix(target), None);
+        match plans.next().await {
+            None => Ok(()),
+            Some(Ok(_)) => Err(try_again(
+                OriginKind::Copy,
+                "what a deleted namespace of this name has left is being removed",
+            )),
+            Some(Err(e)) => Err(try_again(OriginKind::Copy, "object storage did not answer").because(e)),
+        }
     }
 
     /// The newest state of a namespace that is to be filled, whether or not it exists.
@@ -332,21 +367,66 @@ impl Engine {
     }
 
     /// Makes sure that so many more bytes of rows fit on this node.
-    fn make_room(&self, more_bytes: u64) -> Result<()> {
+    ///
+    /// * `what` — they are for
+    pub(super) fn make_room(&self, more_bytes: u64, what: &str) -> Result<()> {
         let memory = &self.inner.runtime.memory;
         let fits = || {
             memory.used_bytes(MemoryShare::Tails).saturating_add(more_bytes) <= memory.limit_bytes(MemoryShare::Tails)
         };
-        self.inner.registry.evict_until(|_| fits());
+        self.inner.registry.evict_until(self.boot_ms(), false, |_| fits());
         match fits() {
             true => Ok(()),
             false => Err(Error::new(
                 ErrorKind::Overloaded,
                 format!(
-                    "this node's memory for unindexed rows has no room for a copy of {more_bytes} bytes; try again"
+                    "this node's memory for unindexed rows has no room for {what} of {more_bytes} bytes; try again"
                 ),
             )
             .after(Duration::from_secs(5))),
+        }
+    }
+
+    /// Copies the objects of segments into the destination's directory, within the store, a few at a time: neither
+    /// their number nor their size is a matter of this node's memory. A hold on them is there already, because a copy
+    /// may look as old as what it was made of. Costs a request for each.
+    async fn copy_segments(&self, source: &Snapshot, target: &NsKey, progress: &Progress) -> Result<()> {
+        let live = source.segments.iter().filter(|part| !part.live.none());
+        let segments: Vec<Arc<Segment>> = live
+            .filter(|part| part.segment.meta().inline.is_none())
+            .map(|part| part.segment.clone())
+            .collect();
+        progress.set(Stage::Segments {
+            done_bytes: 0,
+            total_bytes: segments.iter().map(|s| s.meta().len).sum(),
+        });
+        let one = |segment: Arc<Segment>| async move {
+            let (from, bytes) = (segment.object().key.clone(), segment.meta().len);
+            let to = paths::segment(target, segment.meta().id.0);
+            if *from != to && !self.copy_object(&from, &to, bytes).await? {
+                return Err(try_again(OriginKind::Copy, "a segment of the source was collected"));
+            }
+            progress.uploaded(bytes);
+            Ok(())
+        };
+        let copied = stream::iter(segments).map(one).buffer_unordered(SEGMENTS_AT_ONCE);
+        copied.try_collect().await
+    }
+
+    /// Copies an object; false when it does not exist. Through this node where the store cannot do it.
+    async fn copy_object(&self, from: &Path, to: &Path, bytes: u64) -> Result<bool> {
+        let (store, memory) = (&self.inner.store, &self.inner.runtime.memory);
+        let failed = |error| try_again(OriginKind::Copy, "object storage did not copy a segment").because(error);
+        match store.copy(from, to, bytes).await {
+            Err(StoreError::Denied { .. }) => {}
+            copied => return copied.map_err(failed),
+        }
+        let _charge = memory
+            .charge(MemoryShare::Bodies, bytes)
+            .map_err(|e| bodies_used_up().because(e))?;
+        match store.get(from).await.map_err(failed)? {
+            Some(body) => store.put(to, body).await.map(|()| true).map_err(failed),
+            None => Ok(false),
         }
     }
 
@@ -470,7 +550,7 @@ impl Rows {
     fn of(batches: Vec<RowBatch>) -> Self {
         Self {
             rows: batches.iter().map(|b| b.len() as u64).sum(),
-            logical_bytes: batches.iter().map(logical_bytes).sum(),
+            logical_bytes: batches.iter().map(RowBatch::logical_bytes).sum(),
             operations: batches.into_iter().map(Operation::Upsert).collect(),
         }
     }
@@ -511,68 +591,5 @@ impl Engine {
             Rows::of(batches)
         };
         Ok(self.inner.runtime.cpu.run(Priority::Foreground, tail).await)
-    }
-}
-
-/// The bytes that a write of these rows would be billed for: ids, values, vectors.
-fn logical_bytes(batch: &RowBatch) -> u64 {
-    let ids = match &batch.ids {
-        IdColumn::UInt(a) => 8 * a.len() as u64,
-        IdColumn::Uuid(a) => 16 * a.len() as u64,
-        IdColumn::String(a) => text_bytes(a.value_offsets()),
-    };
-    let columns = batch.columns.iter().map(|c| match &c.column {
-        Column::Vectors(v) => (v.stride() * (v.len() - v.nulls.as_ref().map_or(0, |n| n.null_count()))) as u64,
-        Column::Values(array) => values_bytes(c.ty, array.as_ref()),
-    });
-    ids + columns.sum::<u64>()
-}
-
-fn values_bytes(ty: AttrType, array: &dyn Array) -> u64 {
-    match ty {
-        AttrType::Scalar(scalar) => scalars_bytes(scalar, array),
-        AttrType::Array(scalar) => {
-            let lists = array.as_list::<i32>();
-            // Null rows have no elements.
-            let offsets = lists.value_offsets();
-            let (first, last) = (offsets[0] as usize, offsets[lists.len()] as usize);
-            scalars_bytes(scalar, lists.values().slice(first, last - first).as_ref())
-        }
-        AttrType::SparseVector => {
-            // Of an encoded value, the lengths of the names do not count (docs/formats/values.md).
-            let count = |value: &[u8]| {
-                value
-                    .first_chunk::<4>()
-                    .map_or(0, |n| u64::from(u32::from_le_bytes(*n)))
-            };
-            let values = array.as_binary::<i64>().iter().flatten();
-            values.map(|v| (v.len() as u64).saturating_sub(4 + 4 * count(v))).sum()
-        }
-        AttrType::MultiVector { .. } | AttrType::Vector { .. } => binary_bytes(array),
-    }
-}
-
-fn scalars_bytes(scalar: Scalar, array: &dyn Array) -> u64 {
-    let valid = (array.len() - array.null_count()) as u64;
-    match scalar {
-        Scalar::String | Scalar::Bytes => binary_bytes(array),
-        Scalar::Int | Scalar::UInt | Scalar::Float | Scalar::Datetime => 8 * valid,
-        Scalar::Uuid => 16 * valid,
-        Scalar::Bool => valid,
-    }
-}
-
-/// Null rows have no bytes.
-fn binary_bytes(array: &dyn Array) -> u64 {
-    match array.data_type() {
-        DataType::LargeUtf8 => text_bytes(array.as_string::<i64>().value_offsets()),
-        _ => text_bytes(array.as_binary::<i64>().value_offsets()),
-    }
-}
-
-fn text_bytes(offsets: &[i64]) -> u64 {
-    match (offsets.first(), offsets.last()) {
-        (Some(first), Some(last)) => (last - first).unsigned_abs(),
-        _ => 0,
     }
 }

@@ -29,7 +29,7 @@ pub(super) struct Task {
 
 enum Todo {
     /// To apply an entry.
-    Absorb(Arc<Logged>, Option<Promoted>),
+    Absorb(Arc<Logged>, Option<Box<Promoted>>),
     /// To go over to the state of a newer manifest.
     TakeOver(Box<Snapshot>),
 }
@@ -42,18 +42,25 @@ pub(super) struct Promoted {
 }
 
 /// Applies entries in order. Ends when the inbox closes.
+///
+/// What it does is boxed, here and in the other tasks of a namespace, so that a task that waits is small: a node has
+/// thousands of them.
 pub(super) async fn run_follower(state: Arc<State>, mut inbox: mpsc::Receiver<Task>) {
     while let Some(task) = inbox.recv().await {
         let result = match task.what {
-            Todo::Absorb(logged, promoted) => apply(&state, logged, promoted).await,
-            Todo::TakeOver(snapshot) => manifests::take_over(&state, *snapshot).await,
+            Todo::Absorb(logged, promoted) => Box::pin(apply(&state, logged, promoted)).await,
+            Todo::TakeOver(snapshot) => Box::pin(manifests::take_over(&state, *snapshot)).await,
         };
         // Whoever asked may have gone; the state counts, not the answer.
         let _ = task.reply.send(result);
     }
 }
 
-async fn apply(state: &Arc<State>, logged: Arc<Logged>, promoted: Option<Promoted>) -> Result<Arc<Snapshot>, Trouble> {
+async fn apply(
+    state: &Arc<State>,
+    logged: Arc<Logged>,
+    promoted: Option<Box<Promoted>>,
+) -> Result<Arc<Snapshot>, Trouble> {
     state.check()?;
     let base = state.snapshot();
     let seq = logged.entry.seq;
@@ -97,7 +104,7 @@ impl Follower {
     ///
     /// * `promoted` — what the entry needs, if it was read before
     pub async fn absorb(&self, logged: Arc<Logged>, promoted: Option<Promoted>) -> Result<Arc<Snapshot>, Trouble> {
-        self.ask(Todo::Absorb(logged, promoted)).await
+        self.ask(Todo::Absorb(logged, promoted.map(Box::new))).await
     }
 
     /// Goes over to the state of a newer manifest.
@@ -145,7 +152,7 @@ impl Follower {
                     Some(logged) => {
                         self.absorb_whole(logged).await?;
                     }
-                    None if seq <= newest => return Err(self.vanished(seq)),
+                    None if seq <= newest => return Err(self.vanished(seq).await),
                     None => return self.end_reached(start).await,
                 }
             }
@@ -159,7 +166,9 @@ impl Follower {
     /// they may be large.
     pub async fn absorb_whole(&self, mut logged: Logged) -> Result<Arc<Snapshot>, Trouble> {
         let resolved = self.state.log.resolve(&mut logged.entry).await;
-        resolved.map_err(|e| self.state.unreadable(logged.entry.seq, e))?;
+        if let Err(error) = resolved {
+            return Err(manifests::unreadable(&self.state, logged.entry.seq, error).await);
+        }
         self.absorb(Arc::new(logged), None).await
     }
 
@@ -253,14 +262,19 @@ impl Follower {
         Ok(true)
     }
 
-    /// An entry that was listed is not there: it was collected, if this node was away for long.
-    fn vanished(&self, seq: Seq) -> Trouble {
-        match self.state.is_stale() {
-            true => Trouble::Stale,
-            false => self.state.set_broken(BrokenChain {
+    /// An entry that was listed is not there: it was collected, if this node was away for long, or began with a manifest
+    /// that was succeeded long ago. Costs a LIST and a GET unless it was away.
+    async fn vanished(&self, seq: Seq) -> Trouble {
+        if self.state.is_stale() {
+            return Trouble::Stale;
+        }
+        match manifests::is_covered(&self.state, seq).await {
+            Ok(true) => Trouble::Stale,
+            Ok(false) => self.state.set_broken(BrokenChain {
                 seq,
                 why: "it was listed and is not there",
             }),
+            Err(trouble) => trouble,
         }
     }
 
@@ -341,7 +355,7 @@ pub(super) async fn run_prober(follower: Follower, mut inbox: mpsc::Receiver<Pro
         while let Ok(next) = inbox.try_recv() {
             waiting.push(next);
         }
-        let result = follower.catch_up().await;
+        let result = Box::pin(follower.catch_up()).await;
         follower.look_behind();
         for reply in waiting {
             let _ = reply.send(result.clone());

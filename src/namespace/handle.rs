@@ -113,8 +113,8 @@ impl Handle {
         let _ = self.probes.try_send(reply);
     }
 
-    /// Takes over a manifest, if it is newer than the one in use.
-    pub async fn adopt(&self, manifest: &Manifest) -> Result<(), Trouble> {
+    /// See [`Follower::adopt`].
+    pub async fn adopt(&self, manifest: &Manifest) -> Result<bool, Trouble> {
         self.follower.adopt(manifest).await
     }
 

@@ -23,9 +23,8 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// Adds the entry that was just applied. True when it is the first one that is not in segments.
-    pub fn push(&mut self, logged: Arc<Logged>) -> bool {
-        let is_first = self.dirty_since_ms.is_none();
+    /// Adds the entry that was just applied.
+    pub fn push(&mut self, logged: Arc<Logged>) {
         self.dirty_since_ms.get_or_insert(logged.entry.hlc_ms);
         if self
             .entries
@@ -40,7 +39,6 @@ impl Kept {
         while self.bytes > BYTES_MAX {
             self.drop_first();
         }
-        is_first
     }
 
     /// The entry of that number, if it is kept.
@@ -61,6 +59,7 @@ impl Kept {
             self.entries.clear();
             self.bytes = 0;
         }
+        self.entries.shrink_to_fit();
         self.dirty_since_ms = match self.get(now.indexed_seq.next()) {
             Some(first) => Some(first.entry.hlc_ms),
             None if now.seq > now.indexed_seq => self.dirty_since_ms.or(Some(now.hlc_ms)),

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use futures::FutureExt;
+use futures::future::BoxFuture;
 
 use super::branch;
 use super::follow::{Follower, unavailable};
@@ -23,7 +24,10 @@ use crate::manifest::Manifest;
 use crate::model::{Gen, Seq};
 use crate::segment::SegmentError;
 use crate::snapshot::{BrokenChain, OpenError, Snapshot, Wanted, promote};
-use crate::wal::Logged;
+use crate::wal::{LogError, Logged};
+
+/// How often a node that is suspended again and again tries to begin with the newest manifest.
+const BEGINNINGS_MAX: usize = 4;
 
 /// Why an entry could not be applied.
 pub(super) enum NotApplied {
@@ -78,7 +82,10 @@ async fn replay(state: &State, mut snapshot: Snapshot, upto: Seq) -> Result<Snap
         let logged = match state.kept(seq) {
             Some(kept) => kept,
             None => {
-                let loaded = state.log.load(seq).await.map_err(|e| state.unreadable(seq, e))?;
+                let loaded = match state.log.load(seq).await {
+                    Ok(loaded) => loaded,
+                    Err(error) => return Err(unreadable(state, seq, error).await),
+                };
                 // Collected: the manifest has long been succeeded by another.
                 Arc::new(loaded.ok_or(Trouble::Stale)?)
             }
@@ -92,8 +99,46 @@ async fn replay(state: &State, mut snapshot: Snapshot, upto: Seq) -> Result<Snap
     Ok(snapshot)
 }
 
-/// The state of a manifest, with the entries applied that are known to come after it.
+/// What it means that an entry, or what it names, cannot be read. Nothing is wrong with a log whose newest manifest has
+/// the entry in segments: it was collected a moment ago, and what this node goes by is old. Costs a LIST and a GET, unless
+/// the store cannot be reached.
+pub(super) async fn unreadable(state: &State, seq: Seq, error: LogError) -> Trouble {
+    if matches!(error, LogError::Store(_)) {
+        return state.unreadable(seq, error);
+    }
+    match is_covered(state, seq).await {
+        Ok(false) => state.unreadable(seq, error),
+        Ok(true) => {
+            tracing::info!(namespace = %state.name, %seq, %error, "what was collected is looked for in a newer manifest");
+            Trouble::Stale
+        }
+        Err(trouble) => trouble,
+    }
+}
+
+/// Whether the newest manifest has an entry in segments, so that nobody needs the entry. Costs a LIST and a GET.
+pub(super) async fn is_covered(state: &State, seq: Seq) -> Result<bool, Trouble> {
+    let newest = state.manifests.listed().await?;
+    Ok(newest.is_some_and(|(manifest, _)| manifest.indexed_seq >= seq))
+}
+
+/// The state of a manifest, with the entries applied that are known to come after it. One that could not be had is not
+/// tried again for a while.
 async fn rebuild(state: &State, manifest: &Manifest) -> Result<Snapshot, Trouble> {
+    let now = || state.runtime.clock.boot();
+    if let Some(why) = state.refused.get(manifest.generation, now()) {
+        return Err(why);
+    }
+    // Boxed, because whoever waits for a query may wait for this: the compiler gives up on types that are nested so deep.
+    let trying: BoxFuture<'_, _> = Box::pin(try_rebuild(state, manifest));
+    let rebuilt = trying.await;
+    if let Err(why) = &rebuilt {
+        state.refused.note(manifest.generation, why, now());
+    }
+    rebuilt
+}
+
+async fn try_rebuild(state: &State, manifest: &Manifest) -> Result<Snapshot, Trouble> {
     let now = state.snapshot();
     if now.namespace.is_some_and(|known| known != manifest.namespace) {
         return Err(disagrees(state, manifest.generation, "it belongs to another namespace"));
@@ -106,8 +151,19 @@ async fn rebuild(state: &State, manifest: &Manifest) -> Result<Snapshot, Trouble
             why: "a manifest knows another entry by this number",
         }));
     }
-    let opened = open(state, manifest).await?;
+    let opened = match open(state, manifest).await {
+        // It was succeeded long ago: begin with the newest.
+        Err(error) if error.is_missing() && is_succeeded(state, manifest).await? => return Err(Trouble::Stale),
+        opened => opened?,
+    };
     replay(state, opened, now.seq).await
+}
+
+/// Whether there is a newer manifest. If not, this one is damaged when it names what is gone, and the state in use, which
+/// says the same, is better than none. Costs a LIST and a GET.
+async fn is_succeeded(state: &State, manifest: &Manifest) -> Result<bool, Trouble> {
+    let newest = state.manifests.listed().await?;
+    Ok(newest.is_some_and(|(newest, _)| newest.generation > manifest.generation))
 }
 
 /// Opens a manifest; segments that are open already are used again.
@@ -124,6 +180,7 @@ pub(super) async fn take_over(state: &State, rebuilt: Snapshot) -> Result<Arc<Sn
         return Ok(now);
     }
     let next = replay(state, rebuilt, now.seq).await?;
+    let generation = next.generation;
     if next.seq == now.seq {
         let differs = match () {
             () if next.digest != now.digest => Some("it ends in another entry"),
@@ -132,9 +189,12 @@ pub(super) async fn take_over(state: &State, rebuilt: Snapshot) -> Result<Arc<Sn
             () => None,
         };
         if let Some(why) = differs {
-            return Err(disagrees(state, next.generation, why));
+            let trouble = disagrees(state, generation, why);
+            state.refused.note(generation, &trouble, state.runtime.clock.boot());
+            return Err(trouble);
         }
     }
+    state.refused.forget(generation);
     Ok(state.supersede(next))
 }
 
@@ -187,16 +247,21 @@ struct Disagreement {
 }
 
 impl Follower {
-    /// Takes over a manifest, unless the one in use is as new. Costs what opening its new segments costs.
-    pub async fn adopt(&self, manifest: &Manifest) -> Result<(), Trouble> {
+    /// Takes over a manifest, unless the one in use is as new. False when it is older and stays, because the log was
+    /// not looked at yet: what is not open will begin with the newest manifest anyway. Costs what opening its new
+    /// segments costs.
+    pub async fn adopt(&self, manifest: &Manifest) -> Result<bool, Trouble> {
         let state = &self.state;
         state.check()?;
-        // What is not open yet will begin with the newest manifest anyway.
-        if !state.is_proven() || manifest.generation <= state.snapshot().generation {
-            return Ok(());
+        if manifest.generation <= state.snapshot().generation {
+            return Ok(true);
+        }
+        if !state.is_proven() {
+            return Ok(false);
         }
         let rebuilt = rebuild(state, manifest).await?;
-        self.take_over(rebuilt).await.map(drop)
+        self.take_over(rebuilt).await?;
+        Ok(true)
     }
 
     /// Looks for a newer manifest and takes it over. Costs one GET when there is none; one LIST and one GET the first time,
@@ -210,10 +275,13 @@ impl Follower {
             true => state.manifests.newer_than(known).await?,
             false => state.manifests.listed().await?,
         };
-        if let Some((manifest, _)) = found {
-            self.adopt(&manifest).await?;
+        let is_newest = match found {
+            Some((manifest, _)) => self.adopt(&manifest).await?,
+            None => true,
+        };
+        if is_newest {
+            state.indexed(start);
         }
-        state.indexed(start);
         Ok(())
     }
 
@@ -231,28 +299,35 @@ impl Follower {
     pub async fn move_on(&self) -> Result<bool, Trouble> {
         let start = self.state.now();
         let newer = listed_newer(&self.state).await?;
-        if let Some(manifest) = &newer {
-            self.adopt(manifest).await?;
+        let Some(manifest) = &newer else {
+            return Ok(false);
+        };
+        if self.adopt(manifest).await? {
             self.state.indexed(start);
         }
-        Ok(newer.is_some())
+        Ok(true)
     }
 
     /// Looks for a newer manifest while nobody waits for it, when there are rows outside of segments and this node has
-    /// not looked lately, or when the log names a newer one.
+    /// not looked lately, or when the log names a newer one. Not so soon again after one was found that cannot be used.
     pub fn look_behind(&self) {
         let state = &self.state;
         let snapshot = state.snapshot();
         let due = snapshot.seq > snapshot.indexed_seq && state.index_age() > state.options.manifest_refresh;
-        if !state.is_proven() || !(due || state.is_index_behind()) || state.looking.swap(true, Ordering::AcqRel) {
+        let refused = || state.refused.waits(state.runtime.clock.boot());
+        if !state.is_proven() || !(due || state.is_index_behind()) || refused() {
             return;
         }
+        let Some(looking) = Looking::begin(state) else {
+            return;
+        };
         let this = self.clone();
         let look = async move {
+            // Given back whatever happens, or nobody would ever look again.
+            let _looking = looking;
             if let Err(trouble) = this.look_for_manifest().await {
                 tracing::debug!(namespace = %this.state.name, ?trouble, "no newer manifest was taken over");
             }
-            this.state.looking.store(false, Ordering::Release);
         };
         state.runtime.spawner.spawn("manifest", Box::pin(look));
     }
@@ -262,7 +337,8 @@ impl Follower {
     /// Reads the hint while `list` runs. Returns the newest entry and what was listed.
     ///
     /// A hint may be too old, and then entries after it are gone; or it is newer than the listing. Then the newest
-    /// manifest is listed, and the log again. What does not fit then never will.
+    /// manifest is listed, and the log again. What does not fit then never will, unless it took so long that more was
+    /// collected meanwhile.
     pub async fn begin(&self) -> Result<Begun, Trouble> {
         let state = &self.state;
         let start = state.now();
@@ -273,19 +349,27 @@ impl Follower {
             Ok(begun) => return Ok(begun.at(start)),
             Err(broken) => broken,
         };
-        let known = manifest.as_ref().map(|m| m.generation);
-        let start = state.now();
-        if let Some((newest, _)) = state.manifests.listed().await? {
-            tracing::info!(namespace = %state.name, generation = %newest.generation, %broken, "the hint at the newest manifest was no use");
-            if known.is_none_or(|known| newest.generation >= known) {
-                manifest = Some(newest);
+        let mut broken = broken;
+        for _ in 0..BEGINNINGS_MAX {
+            let start = state.now();
+            let known = manifest.as_ref().map(|m| m.generation);
+            if let Some((newest, _)) = state.manifests.listed().await? {
+                tracing::info!(namespace = %state.name, generation = %newest.generation, %broken, "a manifest was no use");
+                if known.is_none_or(|known| newest.generation >= known) {
+                    manifest = Some(newest);
+                }
+            }
+            listing = state.log.list().await.map_err(unavailable)?;
+            broken = match self.begin_with(manifest.as_ref(), &listing).await? {
+                Ok(begun) => return Ok(begun.at(start)),
+                Err(broken) => broken,
+            };
+            // The newest manifest of a moment ago has no successor that was collected for: it fits, or never will.
+            if start.age(state.runtime.clock.as_ref()) <= state.options.grace / 2 {
+                return Err(state.set_broken(broken));
             }
         }
-        listing = state.log.list().await.map_err(unavailable)?;
-        match self.begin_with(manifest.as_ref(), &listing).await? {
-            Ok(begun) => Ok(begun.at(start)),
-            Err(broken) => Err(state.set_broken(broken)),
-        }
+        Err(Trouble::Stale)
     }
 
     /// Begins with a manifest, or with nothing, if the entries after it are all there and continue it.
@@ -343,6 +427,23 @@ impl Follower {
     }
 }
 
+/// That somebody looks for a newer manifest, until it is dropped.
+struct Looking(Arc<State>);
+
+impl Looking {
+    /// `None` when somebody looks already.
+    fn begin(state: &Arc<State>) -> Option<Self> {
+        let is_first = !state.looking.swap(true, Ordering::AcqRel);
+        is_first.then(|| Self(state.clone()))
+    }
+}
+
+impl Drop for Looking {
+    fn drop(&mut self) {
+        self.0.looking.store(false, Ordering::Release);
+    }
+}
+
 /// What the first look at a log found.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Begun {
@@ -361,3 +462,6 @@ impl Begun {
         Self { start, ..self }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -37,7 +37,9 @@ mod prefetch;
 mod prepare;
 mod read;
 mod recall;
+mod refused;
 mod registry;
+mod remembered;
 mod rerank;
 mod restore;
 mod settings;
@@ -75,7 +77,7 @@ pub use operations::{Operation, OperationFailure};
 pub use options::EngineOptions;
 pub use read::{Glance, Metadata, QueryOutcome};
 pub use recall::{Recall, RecallOf, RecallRequest, Truth};
-pub use upkeep::{Dirty, IndexHint};
+pub use upkeep::{Dirty, Hinted, IndexHints, Tail};
 
 /// How often a request is tried on a namespace that turned out to be stale.
 const STALE_RETRIES: usize = 3;
@@ -86,6 +88,7 @@ struct Prepared {
     staged: Option<Staged>,
     matched: Option<Matched>,
     repeated_bytes: u64,
+    promoted: Option<Charge>,
 }
 
 /// A node's engine, on behalf of one caller or of nobody in particular; clones share it.
@@ -123,6 +126,15 @@ pub fn bodies_used_up() -> Error {
         "this node's memory for request bodies is used up; try again",
     )
     .after(Duration::from_secs(1))
+}
+
+/// The answer when no memory is left for rows.
+fn tails_used_up() -> Error {
+    Error::new(
+        ErrorKind::Overloaded,
+        "this node's memory for unindexed rows is used up; try again",
+    )
+    .after(Duration::from_secs(5))
 }
 
 /// What a committed write did. A count is `None` when the request had no operation of that kind.
@@ -191,7 +203,8 @@ impl Engine {
     pub fn new(runtime: Runtime, store: Store, options: EngineOptions) -> Self {
         let writer = runtime.rng.u128();
         let cache = Cache::new(store.clone(), &runtime, options.cache.clone());
-        Self {
+        let pins = pins::PinTable::new(options.cache.directory.as_deref());
+        let engine = Self {
             inner: Arc::new(Inner {
                 cache,
                 hints: Hints::default(),
@@ -201,11 +214,13 @@ impl Engine {
                 registry: Registry::default(),
                 copies: copy::CopySlots::default(),
                 warmings: warm::Slots::default(),
-                pins: pins::PinTable::default(),
+                pins,
                 writer,
             }),
             guard: None,
-        }
+        };
+        engine.open_pinned();
+        engine
     }
 
     /// The limits in force.
@@ -242,6 +257,7 @@ impl Engine {
             staged,
             matched,
             repeated_bytes,
+            promoted,
         } = self
             .with_namespace(org, name, |handle| {
                 let body = &body;
@@ -262,6 +278,7 @@ impl Engine {
             staged,
             matched,
             repeated_bytes,
+            promoted,
             key,
         }));
         let committed = self.commit(org, name, what).await?;
@@ -397,15 +414,26 @@ impl Engine {
             )
             .after(Duration::from_secs(5)));
         }
-        self.inner.registry.evict_until(|_| self.has_room());
+        self.relieve();
         match self.has_room() {
             true => Ok(()),
-            false => Err(Error::new(
-                ErrorKind::Overloaded,
-                "this node's memory for unindexed rows is used up; try again",
-            )
-            .after(Duration::from_secs(5))),
+            false => Err(tails_used_up()),
         }
+    }
+
+    /// Closes namespaces that nobody uses until the tails fit their share of the memory. Long before they do not, they are
+    /// flushed sooner than otherwise.
+    fn relieve(&self) {
+        let (inner, memory) = (&self.inner, &self.inner.runtime.memory);
+        let is_filling = memory.used_bytes(MemoryShare::Tails) > memory.limit_bytes(MemoryShare::Tails) / 4 * 3;
+        if is_filling {
+            inner.registry.evict_until(self.boot_ms(), false, |_| self.has_room());
+            inner.hints.press();
+        }
+    }
+
+    fn boot_ms(&self) -> u64 {
+        self.inner.runtime.clock.boot().as_millis() as u64
     }
 
     /// Whether the tails fit their share of the memory.
@@ -452,7 +480,10 @@ impl Engine {
         } else {
             max - max / 10
         };
-        inner.registry.evict_until(|open| open < keep && self.has_room());
+        if inner.registry.evict_until(self.boot_ms(), true, |open| open < keep) {
+            inner.hints.press();
+        }
+        self.relieve();
         inner.registry.get_or_start(name, || {
             let key = NsKey::new(name.0.clone(), name.1.clone());
             let cpu = &inner.runtime.cpu;

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use super::commit::Failure;
-use super::evaluate::{self, Matched, Staged, Unmatched, repeated_bytes};
+use super::evaluate::{self, Matched, Staged, Unmatched, promoted_rows, repeated_bytes};
 use super::handle::Handle;
 use super::prefetch::{self, NotFetched};
 use super::state::Trouble;
-use super::{Body, Engine, Prepared, follow, read};
-use crate::base::Priority;
+use super::{Body, Engine, Prepared, follow, read, tails_used_up};
 use crate::base::clock::wall_ms;
-use crate::error::{Error, Result};
+use crate::base::{Charge, MemoryShare, Priority};
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::access::Access;
 use crate::model::write::{self, Write};
 use crate::model::{NamespaceName, Schema};
@@ -77,6 +77,7 @@ impl Engine {
             true => self.search(handle, &write).await?,
             false => None,
         };
+        let promoted = self.charge_promoted(handle, &write, matched.as_ref())?;
         let ahead = self.read_ahead(handle, &write, matched.as_ref()).await?;
         if write.is_costly() {
             self.rehearse(handle, &write, ahead).await?;
@@ -87,7 +88,37 @@ impl Engine {
             write,
             staged,
             matched,
+            promoted,
         })
+    }
+
+    /// Takes memory for the rows of segments that a write will have in memory, before they are read. By the mean of their
+    /// sizes: which rows it will be is not known yet.
+    fn charge_promoted(&self, handle: &Handle, write: &Write, matched: Option<&Matched>) -> Result<Option<Charge>> {
+        let snapshot = handle.snapshot();
+        let metas = snapshot.segments.iter().map(|part| part.segment.meta());
+        let (rows, bytes) = metas.fold((0, 0), |(rows, bytes): (u64, u64), meta| {
+            (rows + u64::from(meta.rows), bytes + meta.unpacked_bytes())
+        });
+        let promoted = promoted_rows(write, matched, rows, self.limits());
+        if promoted == 0 {
+            return Ok(None);
+        }
+        let bytes = promoted.saturating_mul(bytes.div_ceil(rows.max(1)));
+        let memory = &self.inner.runtime.memory;
+        let most = memory.limit_bytes(MemoryShare::Tails) / 2;
+        if bytes > most {
+            return Err(Error::new(
+                ErrorKind::TooLarge,
+                format!(
+                    "the stored rows that this write changes or has conditions on take about {bytes} bytes of memory, of \
+                     which it may take at most {most} on this node: write fewer rows at a time"
+                ),
+            ));
+        }
+        self.make_room(bytes, "stored rows")?;
+        let charged = memory.charge(MemoryShare::Tails, bytes);
+        charged.map(Some).map_err(|e| tails_used_up().because(e))
     }
 
     /// Finds what a write by filter matches, before it queues up: the commit loop then looks at what

@@ -15,7 +15,7 @@ use crate::cache::{ReadCounts, ReadMeter, Temperature};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::access::Access;
 use crate::model::embed::EmbeddingUse;
-use crate::model::query::{Read, Rerank};
+use crate::model::query::{RankBy, Read, Rerank};
 use crate::model::{Consistency, NamespaceName, OrgId, Query, Schema, Seq, Settings};
 use crate::query::{self, QueryResult, View};
 use crate::segment::SegmentError;
@@ -37,7 +37,8 @@ pub struct QueryOutcome {
     pub last_included_write_ms: u64,
     /// 0 for callers who see some rows only.
     pub approx_namespace_rows: u64,
-    /// Unindexed rows looked at, before filters; 0 for callers who see some rows only.
+    /// Rows looked at without an index, before filters: those of the tail, and all when vectors are compared; 0 for
+    /// callers who see some rows only.
     pub exhaustive_search_rows: u64,
     pub execution: Duration,
     /// Whether the namespace had to be opened for this query.
@@ -270,7 +271,7 @@ impl Engine {
         };
         Ok(QueryOutcome {
             cold,
-            ..self.outcome(snapshot, &view, known, results, start)
+            ..self.outcome(snapshot, &view, known, queries, results, start)
         })
     }
 
@@ -279,11 +280,16 @@ impl Engine {
         snapshot: &Snapshot,
         view: &View,
         known: Incarnation,
+        queries: &[Query],
         results: Vec<QueryResult>,
         start: Duration,
     ) -> QueryOutcome {
-        let (rows, unindexed) = match view.is_restricted() {
+        // Vectors of segments have no index yet: all of them are looked at.
+        let scans =
+            |query: &Query| query.aggregation.is_none() && matches!(query.rank_by, Some(RankBy::Nearest { .. }));
+        let (rows, exhaustive) = match view.is_restricted() {
             true => (0, 0),
+            false if queries.iter().any(scans) => (snapshot.rows() as u64, snapshot.rows() as u64),
             false => (snapshot.rows() as u64, snapshot.unindexed_rows() as u64),
         };
         QueryOutcome {
@@ -293,7 +299,7 @@ impl Engine {
             hides_id: view.hides_id(),
             last_included_write_ms: known.last_write_ms,
             approx_namespace_rows: rows,
-            exhaustive_search_rows: unindexed,
+            exhaustive_search_rows: exhaustive,
             execution: self.inner.runtime.clock.boot().saturating_sub(start),
             cold: false,
             reads: ReadCounts::default(),
@@ -324,7 +330,7 @@ impl Engine {
                 manifests::alarm(handle.state(), error);
             }
         })?;
-        Ok(self.outcome(&snapshot, &view, known, results, start))
+        Ok(self.outcome(&snapshot, &view, known, queries, results, start))
     }
 
     /// Runs a query that finds all rows, page by page.
@@ -390,9 +396,10 @@ impl Engine {
     /// What is known of the namespace in a state in which it exists.
     pub(super) fn describe(&self, snapshot: &Snapshot, known: Incarnation) -> Metadata {
         let now_ms = wall_ms(self.inner.runtime.clock.as_ref());
-        // Counted where writing has paused: a namespace that was just written to reports nothing
-        // yet, as the original does, whose counts come from its indexer.
-        let settled = now_ms.saturating_sub(known.last_write_ms) >= COUNTED_AFTER_MS;
+        // Counted once rows are in segments or writing has paused: a small namespace that was just written to reports
+        // nothing yet, as the original does, whose counts come from its indexer.
+        let has_paused = now_ms.saturating_sub(known.last_write_ms) >= COUNTED_AFTER_MS;
+        let settled = has_paused || !snapshot.segments.is_empty();
         let (rows, bytes) = match settled {
             true => (snapshot.rows() as u64, snapshot.stored_bytes()),
             false => (0, 0),

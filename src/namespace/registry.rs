@@ -1,6 +1,7 @@
 //! Which namespaces this node has open.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::handle::Handle;
@@ -9,11 +10,16 @@ use crate::model::{NamespaceName, OrgId};
 /// Organization and name: what a namespace is called inside the node.
 pub(super) type Name = (OrgId, NamespaceName);
 
+/// How long nothing is closed after there was not enough to close.
+const PAUSE_MS: u64 = 50;
+
 /// The open namespaces of a node.
 #[derive(Default)]
 pub(super) struct Registry {
     /// Protects the map only; held to look a handle up, insert or remove one.
     handles: Mutex<BTreeMap<Name, Arc<Handle>>>,
+    /// When it makes sense again to look for something to close.
+    not_before_ms: AtomicU64,
 }
 
 impl Registry {
@@ -54,30 +60,41 @@ impl Registry {
         }
     }
 
-    /// Closes the least recently used namespaces that nobody uses right now, until `enough` says
-    /// so or none is left.
+    /// Closes the least recently used namespaces that nobody uses right now, until `enough` says so or none is left.
+    /// True when dirty ones were closed, or none was left: they should be flushed. Nothing is lost with one that is
+    /// closed, but it has to be opened again for that.
     ///
+    /// When there was not enough to close, it is not tried again for [`PAUSE_MS`]: it looks at all that are open.
+    ///
+    /// * `now_ms` — on the clock that never goes back
+    /// * `clean_first` — those whose entries are all in segments go before all others
     /// * `enough` — gets the number of open namespaces
-    pub fn evict_until(&self, enough: impl Fn(usize) -> bool) {
+    pub fn evict_until(&self, now_ms: u64, clean_first: bool, enough: impl Fn(usize) -> bool) -> bool {
         let mut handles = self.handles();
-        if enough(handles.len()) {
-            return;
+        if enough(handles.len()) || now_ms < self.not_before_ms.load(Ordering::Relaxed) {
+            return false;
         }
-        let mut idle: Vec<(u64, Name)> = handles
-            .iter()
-            .filter(|(_, handle)| Arc::strong_count(handle) == 1)
-            .map(|(name, handle)| (handle.last_used_ms(), name.clone()))
+        let idle = handles.iter().filter(|(_, handle)| Arc::strong_count(handle) == 1);
+        let mut idle: Vec<(bool, u64, bool, Name)> = idle
+            .map(|(name, handle)| {
+                let is_dirty = handle.state().dirty_since_ms().is_some();
+                (clean_first && is_dirty, handle.last_used_ms(), is_dirty, name.clone())
+            })
             .collect();
         idle.sort();
-        for (_, name) in idle {
-            if enough(handles.len()) {
-                return;
-            }
+        let mut closed_dirty = false;
+        for (_, _, is_dirty, name) in idle {
             if let Some(handle) = handles.remove(&name) {
                 // At once, or the next look at the ledger would close more than it must.
                 handle.release_memory();
             }
+            closed_dirty |= is_dirty;
+            if enough(handles.len()) {
+                return closed_dirty;
+            }
         }
+        self.not_before_ms.store(now_ms + PAUSE_MS, Ordering::Relaxed);
+        true
     }
 
     /// Closes all; their tasks end when they have done what was accepted.

@@ -17,8 +17,9 @@ use crate::base::clock::wall_ms;
 use crate::error::{Error, Result};
 use crate::manifest::{Gen, Manifest};
 use crate::model::access::Access;
-use crate::model::{NamespaceName, OrgId};
+use crate::model::{NamespaceName, OrgId, Seq};
 use crate::snapshot::Snapshot;
+use crate::wal::LogError;
 
 impl Engine {
     /// Copies or branches a namespace as it was at a time, whether or not it exists now; a deleted one also onto itself.
@@ -104,10 +105,10 @@ async fn state_at(state: &State, at_ms: u64) -> Result<Option<Snapshot>, Trouble
         let seq = snapshot.seq.next();
         let loaded = match state.kept(seq) {
             Some(kept) => Some(kept),
-            None => {
-                let loaded = state.log.load(seq).await.map_err(|e| state.unreadable(seq, e))?;
-                loaded.map(Arc::new)
-            }
+            None => match state.log.load(seq).await {
+                Ok(loaded) => loaded.map(Arc::new),
+                Err(error) => return past_unreadable(state, seq, error).await,
+            },
         };
         let Some(logged) = loaded else { return Ok(None) };
         if logged.entry.hlc_ms > at_ms {
@@ -120,6 +121,18 @@ async fn state_at(state: &State, at_ms: u64) -> Result<Option<Snapshot>, Trouble
         };
     }
     Ok(Some(snapshot))
+}
+
+/// What it means that an entry of the past cannot be read: for the present nothing, if that does not need the entry.
+async fn past_unreadable(state: &State, seq: Seq, error: LogError) -> Result<Option<Snapshot>, Trouble> {
+    match error {
+        LogError::Damaged { .. } if manifests::is_covered(state, seq).await? => Err(Trouble::Damaged(Arc::new(error))),
+        error => match manifests::unreadable(state, seq, error).await {
+            // Collected.
+            Trouble::Stale => Ok(None),
+            trouble => Err(trouble),
+        },
+    }
 }
 
 /// The newest manifest whose clock is not after `at_ms`: their clocks never fall.

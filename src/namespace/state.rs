@@ -10,7 +10,8 @@ use tokio::sync::OnceCell;
 use super::kept::Kept;
 use super::options::EngineOptions;
 use super::pins::{PinTable, Pins};
-use super::upkeep::{Hints, IndexHint};
+use super::refused::Refused;
+use super::upkeep::Hints;
 use super::warm::Warming;
 use crate::base::{Charge, Clock, MemoryShare, Runtime};
 use crate::cache::Cache;
@@ -21,6 +22,9 @@ use crate::segment::SegmentError;
 use crate::snapshot::{BrokenChain, OpenError, Snapshot};
 use crate::store::StoreError;
 use crate::wal::{Log, LogError, Logged};
+
+/// About what an open namespace takes in memory besides its rows and indexes, in bytes: its tasks and their inboxes.
+const OPEN_BYTES: u64 = 4096;
 
 /// Everything that the tasks of one open namespace share.
 pub(super) struct State {
@@ -45,13 +49,15 @@ pub(super) struct State {
     pub index_proven: AtomicBool,
     /// The newest generation that an entry of the log has named.
     hinted: AtomicU64,
-    /// The newest manifest that this node went over to after it had opened the namespace; 0 before.
-    published: AtomicU64,
     /// Whether somebody looks for a newer manifest in the background.
     pub looking: AtomicBool,
+    /// The newest manifest, if it could not be taken over.
+    pub refused: Refused,
     /// Protects the entries of the tail; held to add, find or drop some.
     kept: Mutex<Kept>,
     hints: Hints,
+    /// Whether whoever keeps up indexes has been told of entries since it looked last.
+    is_hinted: AtomicBool,
     pub warming: Arc<Warming>,
     pins: Pins,
     /// Protects the memory charge of the tail; held to change it.
@@ -210,8 +216,8 @@ impl State {
             hints,
             pins,
         } = seams;
-        let pins = Pins::new(cache.clone(), pins);
-        let memory = runtime.memory.charge_always(MemoryShare::Tails, 0);
+        let pins = Pins::new((org.clone(), name.clone()), cache.clone(), pins, runtime.clone());
+        let memory = runtime.memory.charge_always(MemoryShare::Tails, OPEN_BYTES);
         let now = Moment::now(runtime.clock.as_ref());
         Self {
             org,
@@ -228,8 +234,9 @@ impl State {
             indexed: Mutex::new(now),
             index_proven: AtomicBool::new(false),
             hinted: AtomicU64::new(0),
-            published: AtomicU64::new(0),
+            is_hinted: AtomicBool::new(false),
             looking: AtomicBool::new(false),
+            refused: Refused::default(),
             kept: Mutex::default(),
             hints,
             warming: Arc::default(),
@@ -257,44 +264,50 @@ impl State {
     /// Makes the state after an entry visible. Only the follower calls it.
     pub fn publish(&self, snapshot: Snapshot, logged: Arc<Logged>) -> Arc<Snapshot> {
         self.hinted.fetch_max(logged.entry.manifest_gen_hint, Ordering::Relaxed);
-        let (became_dirty, kept) = {
+        let kept = {
             let mut kept = lock(&self.kept);
-            (kept.push(logged), kept.bytes())
+            kept.push(logged);
+            kept.bytes()
         };
         let snapshot = self.show(snapshot, kept);
-        if became_dirty {
-            self.hints.send(IndexHint {
-                org: self.org.clone(),
-                name: self.name.clone(),
-            });
+        if !self.is_hinted.swap(true, Ordering::AcqRel) {
+            self.hints.dirty(&self.org, &self.name);
         }
         snapshot
     }
 
+    /// Forgets that somebody was told of new entries: the next one is told of again.
+    pub fn hint_again(&self) {
+        self.is_hinted.store(false, Ordering::Release);
+    }
+
     /// Makes the same state visible with more of it in segments, or a newer one. Only the follower calls it.
     pub fn supersede(&self, snapshot: Snapshot) -> Arc<Snapshot> {
-        if self.is_proven() {
-            self.published.fetch_max(snapshot.generation.0, Ordering::Relaxed);
+        let is_opening = !self.is_proven();
+        // What a namespace begins with was published by somebody who has said so.
+        if !is_opening && snapshot.generation > self.snapshot().generation {
+            self.hints.published(&self.org, &self.name);
         }
+        // Small ones that lie in manifests are put together by flushes.
+        let has_stored = snapshot.segments.iter().any(|s| s.segment.meta().inline.is_none());
         let kept = {
             let mut kept = lock(&self.kept);
             kept.supersede(&snapshot);
             kept.bytes()
         };
-        self.show(snapshot, kept)
+        let shown = self.show(snapshot, kept);
+        if is_opening && has_stored {
+            self.hints.opened(&self.org, &self.name);
+        }
+        shown
     }
 
     fn show(&self, snapshot: Snapshot, kept_bytes: u64) -> Arc<Snapshot> {
-        lock(&self.memory).set_always(snapshot.memory_bytes() + kept_bytes);
+        lock(&self.memory).set_always(OPEN_BYTES + snapshot.memory_bytes() + kept_bytes);
         self.pins.follow(&snapshot);
         let snapshot = Arc::new(snapshot);
         self.snapshot.store(snapshot.clone());
         snapshot
-    }
-
-    /// The newest manifest that this node went over to after it had opened the namespace; 0 before.
-    pub fn published(&self) -> Gen {
-        Gen(self.published.load(Ordering::Relaxed))
     }
 
     /// An entry that was applied and is kept.

@@ -1,43 +1,40 @@
 //! What the upkeep of indexes asks of the engine, and tells it.
 
-use std::sync::{Arc, Mutex};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 
 use super::Engine;
 use super::commit::Failure;
+use super::registry::Name;
 use super::state::Trouble;
 use crate::base::Runtime;
 use crate::base::clock::wall_ms;
 use crate::cache::Cache;
 use crate::error::Result;
 use crate::manifest::Manifest;
-use crate::model::{Gen, NamespaceName, OrgId, Seq};
+use crate::model::{NamespaceName, OrgId, Seq};
 use crate::snapshot::Snapshot;
 use crate::store::Store;
 
-/// Hints that wait for somebody to take them; what is more is found by [`Engine::dirty`].
-const HINTS_MAX: usize = 1024;
+/// Namespaces that were opened that are noted at most while nobody takes them; others are found by their markers.
+const OPENED_MAX: usize = 1024;
+/// Namespaces with newer manifests that are remembered while nobody asks; the others are found by sweeps.
+const PUBLISHED_MAX: usize = 100_000;
 
-/// A namespace got rows that are not in segments.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IndexHint {
-    pub org: OrgId,
-    pub name: NamespaceName,
-}
-
-/// A namespace that is open on this node and has entries that are not in segments.
+/// The entries of a namespace that are not in segments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dirty {
-    pub org: OrgId,
-    pub name: NamespaceName,
     /// The newest entry that this node has applied, and the newest in segments.
     pub seq: Seq,
     pub indexed_seq: Seq,
     pub unindexed_bytes: u64,
     /// Since the first of these entries was written.
     pub age: Duration,
+    /// Since the last one was written.
+    pub quiet: Duration,
 }
 
 impl Dirty {
@@ -47,33 +44,110 @@ impl Dirty {
     }
 }
 
-/// A bounded channel of hints whose ends are handed out: many senders, one receiver.
-#[derive(Clone)]
-pub(super) struct Hints {
-    sender: mpsc::Sender<IndexHint>,
-    /// Protects the receiver until somebody takes it; held to take it.
-    receiver: Arc<Mutex<Option<mpsc::Receiver<IndexHint>>>>,
+/// What the engine knows of a namespace's tail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tail {
+    /// The namespace is not open on this node.
+    Closed,
+    /// All entries are in segments.
+    Clean,
+    Dirty(Dirty),
 }
 
-impl Default for Hints {
-    fn default() -> Self {
-        let (sender, receiver) = mpsc::channel(HINTS_MAX);
-        Self {
-            sender,
-            receiver: Arc::new(Mutex::new(Some(receiver))),
+/// Tells those who keep up namespaces what has changed, without holding up who changes it. What is waiting to be taken
+/// has every namespace once.
+#[derive(Clone, Default)]
+pub(super) struct Hints {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    /// Protects what waits; held to add to it or to take it.
+    waiting: Mutex<Waiting>,
+    wake: Notify,
+}
+
+#[derive(Default)]
+struct Waiting {
+    /// Nothing is noted before somebody has asked for it: a node without the role would note it for ever.
+    hinted: Option<Hinted>,
+    /// Namespaces with newer manifests, for whoever collects garbage.
+    published: BTreeSet<Name>,
+}
+
+/// What has happened to namespaces since somebody looked last.
+#[derive(Debug, Default)]
+pub struct Hinted {
+    /// These got entries that are not in segments, or had some when somebody looked first.
+    pub dirty: BTreeSet<(OrgId, NamespaceName)>,
+    /// These were opened, and have segments that may be worth merging.
+    pub opened: BTreeSet<(OrgId, NamespaceName)>,
+    /// Whether dirty ones had to be closed, or will have to be, because there is no room for more.
+    pub is_pressed: bool,
+}
+
+impl Hints {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.shared.waiting.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn hint(&self, note: impl FnOnce(&mut Hinted)) {
+        if let Some(hinted) = &mut self.waiting().hinted {
+            note(hinted);
+            self.shared.wake.notify_one();
+        }
+    }
+
+    /// Notes that a namespace has new entries.
+    pub fn dirty(&self, org: &OrgId, name: &NamespaceName) {
+        self.hint(|hinted| {
+            hinted.dirty.insert((org.clone(), name.clone()));
+        });
+    }
+
+    /// Notes that a namespace with segments was opened.
+    pub fn opened(&self, org: &OrgId, name: &NamespaceName) {
+        self.hint(|hinted| {
+            if hinted.opened.len() < OPENED_MAX {
+                hinted.opened.insert((org.clone(), name.clone()));
+            }
+        });
+    }
+
+    /// Notes that there is no room for the tails that are open.
+    pub fn press(&self) {
+        self.hint(|hinted| hinted.is_pressed = true);
+    }
+
+    /// Notes that a namespace has gone over to a newer manifest.
+    pub fn published(&self, org: &OrgId, name: &NamespaceName) {
+        let mut waiting = self.waiting();
+        if waiting.published.len() < PUBLISHED_MAX {
+            waiting.published.insert((org.clone(), name.clone()));
         }
     }
 }
 
-impl Hints {
-    /// Tells whoever listens, unless that one is far behind.
-    pub fn send(&self, hint: IndexHint) {
-        // Full, or nobody indexes on this node: others find the namespace by its marker.
-        let _ = self.sender.try_send(hint);
+/// What upkeep may have to do: the receiving end.
+pub struct IndexHints {
+    hints: Hints,
+}
+
+impl IndexHints {
+    /// Waits until there is something to [`take`](Self::take). Cancel safe.
+    pub async fn changed(&self) {
+        self.hints.shared.wake.notified().await;
     }
 
-    fn take(&self) -> Option<mpsc::Receiver<IndexHint>> {
-        self.receiver.lock().unwrap_or_else(|e| e.into_inner()).take()
+    /// What has happened since the last call.
+    pub fn take(&self) -> Hinted {
+        self.hints
+            .waiting()
+            .hinted
+            .as_mut()
+            .map(std::mem::take)
+            .unwrap_or_default()
     }
 }
 
@@ -93,6 +167,11 @@ impl Engine {
         &self.inner.cache
     }
 
+    /// How many namespaces are open.
+    pub fn open_namespaces(&self) -> usize {
+        self.inner.registry.len()
+    }
+
     /// How many objects of segments the open namespaces that are pinned keep in the cache.
     pub fn pinned_objects(&self) -> usize {
         self.inner.pins.len()
@@ -108,37 +187,58 @@ impl Engine {
         self.inner.writer
     }
 
-    /// Says which namespaces become dirty, as they do. `None` but for the first who asks.
-    pub fn index_hints(&self) -> Option<mpsc::Receiver<IndexHint>> {
-        self.inner.hints.take()
+    /// Says which namespaces become dirty or are opened, as they are. `None` but for the first who asks.
+    pub fn index_hints(&self) -> Option<IndexHints> {
+        let hints = self.inner.hints.clone();
+        {
+            let mut waiting = hints.waiting();
+            if waiting.hinted.is_some() {
+                return None;
+            }
+            waiting.hinted = Some(Hinted::default());
+        }
+        // Those that were dirty before anybody listened.
+        for ((org, name), handle) in self.inner.registry.all() {
+            if handle.state().dirty_since_ms().is_some() {
+                hints.dirty(&org, &name);
+            }
+        }
+        Some(IndexHints { hints })
     }
 
-    /// The dirty namespaces among those that are open, by organization and name. Costs nothing.
-    pub fn dirty(&self) -> Vec<Dirty> {
+    /// The newest state that this node has of a namespace; `None` when it is not open here. Costs nothing.
+    pub fn opened(&self, org: &OrgId, name: &NamespaceName) -> Option<Arc<Snapshot>> {
+        let handle = self.inner.registry.get(&(org.clone(), name.clone()))?;
+        Some(handle.snapshot())
+    }
+
+    /// What this node knows of a namespace's tail; [`IndexHints`] tells when there is more of it. Costs nothing.
+    pub fn tail(&self, org: &OrgId, name: &NamespaceName) -> Tail {
+        let Some(handle) = self.inner.registry.get(&(org.clone(), name.clone())) else {
+            return Tail::Closed;
+        };
+        let state = handle.state();
+        // Before it is looked at: what comes later is told of.
+        state.hint_again();
+        let Some(since_ms) = state.dirty_since_ms() else {
+            return Tail::Clean;
+        };
         let now_ms = wall_ms(self.inner.runtime.clock.as_ref());
-        let dirty = |((org, name), handle): (super::Name, Arc<super::Handle>)| {
-            let since_ms = handle.state().dirty_since_ms()?;
-            let snapshot = handle.snapshot();
-            Some(Dirty {
-                org,
-                name,
-                seq: snapshot.seq,
-                indexed_seq: snapshot.indexed_seq,
-                unindexed_bytes: snapshot.unindexed_bytes,
-                age: Duration::from_millis(now_ms.saturating_sub(since_ms)),
-            })
-        };
-        self.inner.registry.all().into_iter().filter_map(dirty).collect()
+        let snapshot = handle.snapshot();
+        Tail::Dirty(Dirty {
+            seq: snapshot.seq,
+            indexed_seq: snapshot.indexed_seq,
+            unindexed_bytes: snapshot.unindexed_bytes,
+            age: Duration::from_millis(now_ms.saturating_sub(since_ms)),
+            quiet: Duration::from_millis(now_ms.saturating_sub(snapshot.hlc_ms)),
+        })
     }
 
-    /// The newest manifests that this node has gone over to since it opened the namespaces that are open, by
-    /// organization and name. Costs nothing.
-    pub fn published(&self) -> Vec<(OrgId, NamespaceName, Gen)> {
-        let one = |((org, name), handle): (super::Name, Arc<super::Handle>)| {
-            let generation = handle.state().published();
-            (generation > Gen::ZERO).then_some((org, name, generation))
-        };
-        self.inner.registry.all().into_iter().filter_map(one).collect()
+    /// The namespaces that have gone over to newer manifests while they were open on this node, since the last call of
+    /// this; whether or not they are still open. Costs nothing.
+    pub fn take_published(&self) -> Vec<(OrgId, NamespaceName)> {
+        let published = std::mem::take(&mut self.inner.hints.waiting().published);
+        published.into_iter().collect()
     }
 
     /// The end of a namespace's log at some moment after the call. Costs one GET, shared with strong reads; when the
@@ -174,11 +274,13 @@ impl Engine {
     /// It is not taken over; what this node answers is right all the same.
     pub async fn adopt(&self, org: &OrgId, name: &NamespaceName, manifest: &Manifest) -> Result<()> {
         let Some(handle) = self.inner.registry.get(&(org.clone(), name.clone())) else {
+            // Closed meanwhile; what was published makes garbage all the same.
+            self.inner.hints.published(org, name);
             return Ok(());
         };
         match handle.adopt(manifest).await {
-            // It is being closed.
-            Ok(()) | Err(Trouble::Stale) => Ok(()),
+            // It is being opened or closed.
+            Ok(_) | Err(Trouble::Stale) => Ok(()),
             Err(trouble) => Err(trouble.into()),
         }
     }

@@ -1,4 +1,4 @@
-//! How much a query may load of segments.
+//! How much a query may load of segments, and how large its answer may be.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -49,6 +49,37 @@ impl Budget {
         Ok(Borrowed {
             of: self,
             bytes: bytes as u64,
+        })
+    }
+}
+
+/// Memory for the rows of the answers to one request.
+#[derive(Debug)]
+pub(super) struct AnswerBudget {
+    bytes_max: u64,
+    left: Budget,
+}
+
+impl AnswerBudget {
+    pub fn new(bytes_max: u64) -> Self {
+        Self {
+            bytes_max,
+            left: Budget::new(bytes_max),
+        }
+    }
+
+    /// Takes a row's memory.
+    ///
+    /// # Errors
+    ///
+    /// The answers are larger than they may be.
+    pub fn take(&self, bytes: usize) -> Result<()> {
+        self.left.take(bytes).map_err(|_| {
+            Error::invalid(format!(
+                "the rows of an answer may take at most {} bytes in memory, and these take more: ask for fewer rows, or \
+                 leave out large attributes with include_attributes or exclude_attributes",
+                self.bytes_max
+            ))
         })
     }
 }

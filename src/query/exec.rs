@@ -10,7 +10,7 @@ use std::sync::Arc;
 use futures::future::{join_all, try_join_all};
 
 use super::aggregate::{self, Tally};
-use super::budget::Budget;
+use super::budget::{AnswerBudget, Budget};
 use super::compute::Computer;
 use super::filter::evaluate_rows;
 use super::load::{Loaded, load};
@@ -25,9 +25,10 @@ use super::top::Top;
 use super::{QueryResult, Rank, ResultRow, View, stream};
 use crate::base::{Bitset, CpuPool, Priority};
 use crate::error::{Error, Result};
+use crate::index::attribute::Combined;
 use crate::index::text::{self, Bm25};
 use crate::index::vector::{self, Cutoff, TopK};
-use crate::model::{AttrId, Direction, Limits, Query, RankBy, Schema};
+use crate::model::{AttrId, Direction, Filter, Limits, Query, RankBy, Schema};
 use crate::segment::SegmentPart;
 use crate::snapshot::Snapshot;
 use crate::tail::Part;
@@ -63,6 +64,8 @@ const PROJECTED_ROWS: usize = 512;
 /// A namespace of so many bytes is searched in well under half a millisecond, which three hand-overs
 /// to other threads can take too when the machine is busy.
 const INLINE_BYTES_MAX: u64 = 256 * 1024;
+/// Parts of filters that are bound in place.
+const PLANNED_IN_PLACE_MAX: usize = 128;
 
 /// What the jobs of one query share.
 #[derive(Clone)]
@@ -78,9 +81,12 @@ pub(super) struct Work {
     pub picked: Arc<Vec<Option<Vec<u32>>>>,
     /// What indexes know of segments in whose parts no row is live.
     pub tallies: Arc<Vec<Tally>>,
+    /// For each segment the keys of its rows as numbers, where they are grouped by those.
+    pub combined: Arc<Vec<Option<Combined>>>,
     /// Of the snapshot.
     pub schema: Arc<Schema>,
     pub budget: Arc<Budget>,
+    pub answer: Arc<AnswerBudget>,
     /// How many rows are to be found, the first of the plan's order.
     pub k: usize,
 }
@@ -110,6 +116,7 @@ pub async fn execute(
         true => &in_place,
         false => cpu,
     };
+    let answer = Arc::new(AnswerBudget::new(limits.answer_bytes_max));
     let (view, asked, limits) = (view.clone(), queries.clone(), limits.clone());
     let plan_all = move || {
         asked
@@ -117,23 +124,34 @@ pub async fn execute(
             .map(|q| view.plan(q, &limits))
             .collect::<std::result::Result<Vec<_>, _>>()
     };
-    let plans = cpu.run(Priority::Foreground, plan_all).await.map_err(Error::from)?;
+    let plans = match queries.iter().all(is_short) {
+        true => plan_all(),
+        false => cpu.run(Priority::Foreground, plan_all).await,
+    };
+    let plans = plans.map_err(Error::from)?;
     let budget = Arc::new(Budget::default());
     let run = |plan: Plan| {
-        let budget = budget.clone();
+        let (budget, answer) = (budget.clone(), answer.clone());
         async move {
             if plan.wanted == 0 && !matches!(plan.action, Action::Aggregate(_)) {
                 return Ok(QueryResult::default());
             }
-            let Loaded { parts, picked, tallies } = load(snapshot, &plan, cpu, &budget).await?;
+            let Loaded {
+                parts,
+                picked,
+                tallies,
+                combined,
+            } = load(snapshot, &plan, cpu, &budget).await?;
             let work = Work {
                 parts,
                 picked,
                 tallies,
+                combined,
                 tail: snapshot.parts.len(),
                 segments: snapshot.segments.clone(),
                 schema: snapshot.schema.clone(),
                 budget,
+                answer,
                 k: plan.wanted,
                 plan: Arc::new(plan),
             };
@@ -155,6 +173,13 @@ fn is_small(snapshot: &Snapshot, view: &View, queries: &[Query]) -> bool {
         && query.compute.is_empty()
         && !matches!(query.rank_by, Some(RankBy::Score(_)))
         && bytes(snapshot) <= INLINE_BYTES_MAX
+}
+
+/// Whether checking and binding a query takes much less than half a millisecond.
+fn is_short(query: &Query) -> bool {
+    let ranks_by_values = matches!(query.rank_by, None | Some(RankBy::Order(_) | RankBy::Nearest { .. }));
+    let parts = query.filter.as_ref().map_or(0, Filter::weight);
+    ranks_by_values && query.compute.is_empty() && parts <= PLANNED_IN_PLACE_MAX
 }
 
 /// About how much memory all rows take, or would take.
@@ -193,6 +218,7 @@ async fn run(work: Arc<Work>, cpu: &CpuPool) -> Result<QueryResult> {
             let row = |f: &Found| {
                 let mut row = result_row(&parts, f.at, f.rank, &work.plan.projection)?;
                 row.computed = computer.row(&work.plan.compute, &parts, f.at, &mut scratch)?;
+                work.answer.take(row.memory_bytes())?;
                 Ok(row)
             };
             found.iter().map(row).collect()

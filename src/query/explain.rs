@@ -3,13 +3,16 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use super::View;
+use super::aggregate::Ways;
 use super::budget::Budget;
 use super::filter::{Prepared, Stored};
+use super::key::Source;
 use super::matching::prepare;
 use super::plan::{Action, Plan};
 use super::reader::Reader;
+use super::{View, first};
 use crate::base::{Bitset, CpuPool, Priority};
+use crate::cache::ReadMeter;
 use crate::error::Result;
 use crate::model::query::{Midpoint, Score, TextQuery};
 use crate::model::{Direction, Filter, Limits, Query, RankBy};
@@ -101,13 +104,57 @@ async fn segments(text: &mut Text, snapshot: &Snapshot, plan: &Plan, cpu: &CpuPo
         };
         let (rows, live) = (part.segment.rows(), part.live.count());
         text.line(0, format!("segment {}: {rows} rows, {live} of them live", number + 1));
-        let (lines, passing) = Stored(reader).describe(&prepared, Bitset::clone(&part.live)).await?;
+        let stored = Stored(reader);
+        let planned = stored.plan(&prepared).await?;
+        let meter = ReadMeter::new();
+        let describe = stored.describe(&planned, Bitset::clone(&part.live));
+        let (lines, passing) = meter.observe(describe).await?;
         lines.iter().for_each(|(depth, line)| text.line(depth + 1, line));
         if let Some(passing) = passing {
-            text.line(1, format!("rows that pass the filter: {passing}"));
+            let counts = meter.counts();
+            let at_hand = counts.memory_bytes + counts.disk_bytes;
+            text.line(
+                1,
+                format!(
+                    "rows that pass the filter: {passing}; read for it: {at_hand} bytes at hand, {} of the store",
+                    counts.store_bytes
+                ),
+            );
+        }
+        if let Some(line) = rest(reader, plan, passing.unwrap_or(live), rows as usize).await? {
+            text.line(1, line);
         }
     }
     Ok(())
+}
+
+/// What is done in a segment with the rows that pass the filter, and what that costs, about.
+async fn rest(reader: Reader<'_>, plan: &Plan, passing: usize, rows: usize) -> Result<Option<String>> {
+    let Action::Aggregate(asked) = &plan.action else {
+        return first::describe(reader, plan, passing).await;
+    };
+    if asked.is_ungrouped() && asked.counts_rows() {
+        return Ok(Some("aggregates: the number of these rows".to_owned()));
+    }
+    let ways = Ways::of(reader, asked, passing == rows).await?;
+    let micros = |ways: &Ways| (ways.by_index / 1000, ways.by_column / 1000);
+    Ok(Some(match ways.as_ref().map(micros) {
+        Some((index, column)) if index <= column => {
+            format!("aggregates: attribute indexes, about {index} µs; columns take {column} µs")
+        }
+        Some((index, column)) => format!("aggregates: columns, about {column} µs; attribute indexes take {index} µs"),
+        None => {
+            let bytes: u64 = asked
+                .aggregated()
+                .filter_map(Source::attribute)
+                .map(|id| reader.column_bytes(id))
+                .sum();
+            let keys = asked.keys().count();
+            format!(
+                "aggregates: codes of {keys} keys where there are some, else their columns, and {bytes} bytes of columns"
+            )
+        }
+    }))
 }
 
 /// Lines of a description.

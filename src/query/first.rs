@@ -20,15 +20,8 @@ const PATIENCE: u64 = 4;
 ///
 /// * `live` — the rows that pass the filter
 pub(super) async fn narrow(reader: Reader<'_>, plan: &Plan, live: Bitset) -> Result<Bitset> {
-    let rows = live.count();
-    // Caps on equal rows may ask for any number of rows.
-    if plan.per.is_some() || plan.wanted >= rows {
+    let Some(walk) = Walk::of(plan, live.count(), live.len()) else {
         return Ok(live);
-    }
-    let walk = Walk {
-        wanted: plan.wanted as u64,
-        // Of rows that pass here and there.
-        expected: plan.wanted as u64 * live.len() as u64 / rows as u64,
     };
     match &plan.action {
         Action::OrderedScan { keys } => match keys.first().map(|key| (key.target, key.direction)) {
@@ -52,6 +45,21 @@ struct Walk {
 }
 
 impl Walk {
+    /// `None` when all rows are compared.
+    ///
+    /// * `passing` — how many of the `rows` pass the filter
+    fn of(plan: &Plan, passing: usize, rows: usize) -> Option<Self> {
+        // Caps on equal rows may ask for any number of rows.
+        if plan.per.is_some() || plan.wanted >= passing {
+            return None;
+        }
+        Some(Self {
+            wanted: plan.wanted as u64,
+            // Of rows that pass here and there.
+            expected: plan.wanted as u64 * rows as u64 / passing as u64,
+        })
+    }
+
     /// What the walk reads of an index of so many bytes, and then of rows.
     fn bytes(self, index_bytes: u64, rows: usize) -> u64 {
         let share = u128::from(index_bytes) * u128::from(self.expected) / rows.max(1) as u128;
@@ -63,6 +71,36 @@ impl Walk {
     }
 }
 
+/// What is read to compare all rows.
+fn compared_bytes(reader: Reader<'_>, id: AttrId) -> u64 {
+    reader.column_bytes(id) + reader.ids_bytes()
+}
+
+/// How the first rows of a segment are found, in words.
+///
+/// * `passing` — how many rows pass the filter, about
+pub(super) async fn describe(reader: Reader<'_>, plan: &Plan, passing: usize) -> Result<Option<String>> {
+    let Action::OrderedScan { keys } = &plan.action else {
+        return Ok(None);
+    };
+    let Some(OrderTarget::Attribute(id)) = keys.first().map(|key| key.target) else {
+        return Ok(None);
+    };
+    let name = reader.attribute(id).map_or("", |a| &a.name);
+    let compared = compared_bytes(reader, id);
+    let index: Option<AttributeIndex> = reader.indexes(&[id]).await?.remove(&id);
+    let walk = Walk::of(plan, passing, reader.len()).zip(index);
+    let walked = walk.map(|(walk, index)| (walk, walk.bytes(index.groups_estimate().bytes, reader.len())));
+    Ok(Some(match walked {
+        Some((walk, bytes)) if bytes < compared => {
+            let rows = walk.expected;
+            format!("order: index of {name:?}, about {rows} rows, {bytes} bytes; columns have {compared} bytes")
+        }
+        Some((_, bytes)) => format!("order: columns, {compared} bytes; the index of {name:?} takes {bytes} bytes"),
+        None => format!("order: columns, {compared} bytes"),
+    }))
+}
+
 async fn by_attribute(
     reader: Reader<'_>,
     walk: Walk,
@@ -72,8 +110,7 @@ async fn by_attribute(
 ) -> Result<Bitset> {
     let index: Option<AttributeIndex> = reader.indexes(&[id]).await?.remove(&id);
     let Some(index) = index else { return Ok(live) };
-    let costs = walk.bytes(index.groups_estimate().bytes, live.len());
-    if costs >= reader.column_bytes(id) + reader.ids_bytes() {
+    if walk.bytes(index.groups_estimate().bytes, live.len()) >= compared_bytes(reader, id) {
         return Ok(live);
     }
     let nulls = match direction {

@@ -14,6 +14,9 @@ use crate::snapshot::Snapshot;
 /// How many segments are read at a time.
 const SEGMENTS_AT_ONCE: usize = 8;
 
+/// Parts of a filter that are looked at in place.
+const PREPARED_IN_PLACE_MAX: usize = 128;
+
 /// The rows of a snapshot for which a filter holds, dead ones included.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Matching {
@@ -53,7 +56,9 @@ pub async fn matching(snapshot: &Snapshot, filter: &Arc<BoundFilter>, cpu: &CpuP
                 cpu,
                 budget,
             };
-            Stored(reader).holding(prepared, Bitset::full(reader.len())).await
+            let stored = Stored(reader);
+            let planned = stored.plan(prepared).await?;
+            stored.holding(&planned, Bitset::full(reader.len())).await
         }
     };
     let searches: Vec<_> = snapshot.segments.iter().map(one).collect();
@@ -71,5 +76,8 @@ pub(super) async fn prepare(filter: &BoundFilter, snapshot: &Snapshot, cpu: &Cpu
         return Prepared::default();
     }
     let filter = filter.clone();
-    cpu.run(Priority::Foreground, move || Prepared::new(filter)).await
+    match filter.weight() <= PREPARED_IN_PLACE_MAX {
+        true => Prepared::new(filter),
+        false => cpu.run(Priority::Foreground, move || Prepared::new(filter)).await,
+    }
 }

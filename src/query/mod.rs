@@ -14,7 +14,7 @@
 //! # What stays true
 //!
 //! - What was not loaded of a segment is never taken for null: asking for it is a failed assertion.
-//! - What a request loads is bounded (`budget`).
+//! - What a request loads, and what its answers take, is bounded (`budget`).
 //! - Answers are exact, and do not depend on how rows are spread over tail, segments, jobs and threads; the
 //!   statistics of scores alone still count deleted rows until a merge.
 //! - Every order is total: ties are broken by id, ascending.
@@ -22,6 +22,7 @@
 mod aggregate;
 mod budget;
 mod compute;
+mod costs;
 mod exec;
 mod explain;
 pub mod filter;
@@ -70,6 +71,27 @@ pub struct ResultRow {
     pub attributes: Vec<(Arc<str>, Value)>,
     /// What `compute_attributes` asks for, by name.
     pub computed: Vec<(Arc<str>, Computed)>,
+}
+
+impl ResultRow {
+    /// About how much memory it takes, in bytes.
+    pub fn memory_bytes(&self) -> usize {
+        let values = self
+            .attributes
+            .iter()
+            .map(|(_, value)| size_of::<Arc<str>>() + value.memory_bytes());
+        let computed = self.computed.iter().map(|computed| {
+            let Computed::Fragments(fragments) = &computed.1 else {
+                return size_of_val(computed);
+            };
+            let fragment = |f: &Fragment| {
+                let offsets = f.offsets.as_ref().map_or(0, |o| size_of_val(&o.matches[..]));
+                size_of_val(f) + f.text.len() + offsets
+            };
+            size_of_val(computed) + fragments.iter().map(fragment).sum::<usize>()
+        });
+        size_of::<Self>() + values.chain(computed).sum::<usize>()
+    }
 }
 
 /// A value that was computed for a row.

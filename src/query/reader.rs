@@ -2,22 +2,27 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures::future::try_join_all;
 
 use super::budget::Budget;
+use super::costs;
+use super::needs::Needs;
 use crate::base::CpuPool;
 use crate::cache::ReadKind;
 use crate::error::{Error, Result};
-use crate::index::attribute::{AttributeIndex, AttributeIndexError};
+use crate::index::attribute::{AttributeIndex, AttributeIndexError, Codes};
 use crate::index::text::TextIndex;
 use crate::model::{AttrId, AttrType, Attribute, Column, IdColumn, Scalar, Schema};
-use crate::segment::{Segment, SegmentError, TermWanted};
+use crate::segment::{Segment, TermWanted};
 use crate::tail::Contents;
 
 /// What a row costs to fetch that lies alone on its page. Less in tests, whose segments are small: then rows are
 /// fetched in some of them and columns read in others.
 pub(super) const PAGE_BYTES: u64 = if cfg!(test) { 64 } else { 16 * 1024 };
+/// What a code takes, at most.
+const CODE_BYTES: usize = 4;
 /// What an id takes, roughly.
 const ID_BYTES: u64 = 12;
 
@@ -100,6 +105,55 @@ impl Reader<'_> {
         Ok(try_join_all(indexes).await?.into_iter().flatten().collect())
     }
 
+    /// The codes of those attributes that are kept. No I/O.
+    pub async fn codes_kept(&self, attributes: &[AttrId]) -> BTreeMap<AttrId, Arc<Codes>> {
+        let mut kept = BTreeMap::new();
+        for id in attributes {
+            if let Some(attribute) = self.attribute(*id)
+                && let Some(codes) = self.segment.codes_kept(attribute).await
+            {
+                kept.insert(*id, codes);
+            }
+        }
+        kept
+    }
+
+    /// The codes of an attribute; `None` where there are none.
+    pub async fn codes(&self, id: AttrId, index: &AttributeIndex) -> Result<Option<Arc<Codes>>> {
+        let (Some(attribute), Some(bytes)) = (self.attribute(id), index.codes_bytes()) else {
+            return Ok(None);
+        };
+        let reserved = self.budget.borrow(bytes as usize + CODE_BYTES * self.len())?;
+        let codes = self.segment.codes(attribute, index).await?;
+        drop(reserved);
+        self.budget
+            .take(codes.as_ref().map_or(0, |codes| codes.memory_bytes()))?;
+        Ok(codes)
+    }
+
+    /// The same, once answers of the index have cost as much together as the codes do: whatever is asked in the end, at
+    /// most twice as much is spent as by somebody who knew it beforehand. `None` too where there is no memory to make
+    /// them: the index answers as well.
+    ///
+    /// * `ns` — what the next answer costs
+    pub async fn codes_due(&self, id: AttrId, index: &AttributeIndex, ns: u64) -> Result<Option<Arc<Codes>>> {
+        let (Some(attribute), Some(whole)) = (self.attribute(id), costs::codes_made(index)) else {
+            return Ok(None);
+        };
+        let spent = self.segment.index_spent(attribute).await?;
+        if spent.fetch_add(ns, Ordering::Relaxed).saturating_add(ns) <= whole {
+            return Ok(None);
+        }
+        // They pay off anew each time they are made: else those that the cache dropped would be made by every query.
+        spent.store(0, Ordering::Relaxed);
+        let bytes = index.codes_bytes().unwrap_or_default() as usize + CODE_BYTES * self.len();
+        // Only while they are made: after that they are the cache's, and are compared and let go.
+        let Ok(_reserved) = self.budget.borrow(bytes) else {
+            return Ok(None);
+        };
+        Ok(self.segment.codes(attribute, index).await?)
+    }
+
     /// What reading a whole column costs, roughly.
     pub fn column_bytes(&self, id: AttrId) -> u64 {
         match self.segment.has_column(id) {
@@ -107,6 +161,17 @@ impl Reader<'_> {
             // Its values are in the pages of all rows.
             false => self.segment.meta().logical_bytes,
         }
+    }
+
+    /// What ids and columns take in memory, at least about: asked before they are read.
+    pub fn memory_bytes(&self, needs: &Needs) -> usize {
+        let column = |id: &AttrId| match self.segment.column_len(*id) {
+            Some(stored) => stored.max(self.column_bytes(*id)),
+            // From the pages of all rows.
+            None => self.column_bytes(*id),
+        };
+        let columns: u64 = needs.columns.iter().map(column).sum();
+        (columns + if needs.ids { self.ids_bytes() } else { 0 }) as usize
     }
 
     /// What a vector takes, or vectors; of rows with several a guess.
@@ -127,14 +192,7 @@ impl Reader<'_> {
 
     /// What it means that an index was not read.
     pub fn index_error(&self, error: AttributeIndexError) -> Error {
-        match error {
-            AttributeIndexError::Store(error) => SegmentError::Store(error),
-            damaged => SegmentError::Damaged {
-                key: self.segment.object().key.to_string(),
-                why: damaged.to_string(),
-            },
-        }
-        .into()
+        self.segment.index_error(error).into()
     }
 
     /// Some rows, in the order given, with their ids and these attributes.

@@ -1,14 +1,16 @@
 //! Nearest neighbours in segments: vectors are read in blocks, measured and dropped again.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::Array;
-use futures::stream::{self, StreamExt, TryStreamExt};
+use futures::stream::{FuturesUnordered, StreamExt};
 
 use super::exec::Work;
 use super::nearest::BoundVectors;
-use super::plan::Action;
+use super::plan::{Action, Plan};
+use super::reader::Reader;
 use crate::base::{Bitset, CpuPool, Priority};
 use crate::cache::ReadKind;
 use crate::error::Result;
@@ -18,8 +20,10 @@ use crate::tail::{Chunk, Contents};
 
 /// Vectors that are read together, in bytes.
 const BLOCK_BYTES: usize = 8 << 20;
-/// How many blocks are in memory at a time.
-const BLOCKS_AT_ONCE: usize = 4;
+/// Vectors that are read or measured at a time, in bytes; of larger blocks one.
+const BYTES_AT_ONCE: usize = 4 * BLOCK_BYTES;
+/// Blocks that are read or measured at a time, however small.
+const BLOCKS_AT_ONCE: usize = 32;
 /// Of so many rows at most one has to be eligible for it to be cheaper to fetch vectors one by one.
 const SPARSE: usize = 16;
 
@@ -40,7 +44,7 @@ enum Block {
 ///
 /// The segments cannot be read.
 pub(super) async fn nearest(work: &Arc<Work>, cutoff: &Arc<Cutoff>, cpu: &CpuPool) -> Result<Vec<Vec<Hit>>> {
-    let mut scans = Vec::new();
+    let mut scans = VecDeque::new();
     for part in work.tail..work.parts.len() {
         let Some(attribute) = searched(work) else { break };
         let live = &work.parts[part].live;
@@ -51,10 +55,68 @@ pub(super) async fn nearest(work: &Arc<Work>, cutoff: &Arc<Cutoff>, cpu: &CpuPoo
         let reader = work.reader(part, cpu);
         let (bytes, dense) = (reader.vector_bytes(attribute.id), attribute.ty.is_vector());
         for block in blocks(live, bytes, dense) {
-            scans.push(scan(work, part, attribute, block, cutoff, cpu));
+            let bytes = block.rows().saturating_mul(bytes);
+            scans.push_back((bytes, scan(work, part, attribute, block, cutoff, cpu)));
         }
     }
-    stream::iter(scans).buffered(BLOCKS_AT_ONCE).try_collect().await
+    within_memory(scans).await
+}
+
+/// What all of them give, in any order. Each says how many bytes it takes, and as many run at a time as fit.
+async fn within_memory<T>(mut waiting: VecDeque<(usize, impl Future<Output = Result<T>>)>) -> Result<Vec<T>> {
+    let (mut running, mut taken, mut done) = (FuturesUnordered::new(), 0usize, Vec::new());
+    loop {
+        let room = match running.len() {
+            0 => usize::MAX,
+            BLOCKS_AT_ONCE.. => 0,
+            _ => BYTES_AT_ONCE.saturating_sub(taken),
+        };
+        let next = waiting.pop_front_if(|(bytes, _)| room > 0 && *bytes <= room);
+        if let Some((bytes, next)) = next {
+            taken = taken.saturating_add(bytes);
+            running.push(async move { (bytes, next.await) });
+            continue;
+        }
+        let Some((bytes, ended)) = running.next().await else {
+            return Ok(done);
+        };
+        taken -= bytes;
+        done.push(ended?);
+    }
+}
+
+/// Reads the first of what [`nearest`] will read of a segment, while its ids are being read: one round less. Costs nothing
+/// if it is in the cache, and is left out if it would not stay there until then.
+pub(super) async fn read_ahead(reader: Reader<'_>, plan: &Plan, eligible: &Bitset) -> Result<()> {
+    let Action::ExactNearest { vectors } = &plan.action else {
+        return Ok(());
+    };
+    let id = vectors.attribute();
+    let Some(attribute) = reader.attribute(id).filter(|a| a.ty.is_vector()) else {
+        return Ok(());
+    };
+    let mut ranges = Vec::new();
+    let mut bytes = 0;
+    for block in blocks(eligible, reader.vector_bytes(id), true) {
+        // Those that are picked are fetched in another way.
+        let Block::Range(rows) = block else { continue };
+        bytes += rows.len() * reader.vector_bytes(id);
+        if bytes > BYTES_AT_ONCE && !ranges.is_empty() {
+            break;
+        }
+        ranges.push(rows.start as u32..rows.end as u32);
+    }
+    Ok(reader.segment.vectors_ahead(attribute, &ranges).await?)
+}
+
+impl Block {
+    /// How many vectors are read.
+    fn rows(&self) -> usize {
+        match self {
+            Self::Range(rows) => rows.len(),
+            Self::Picked(rows) => rows.len(),
+        }
+    }
 }
 
 fn vectors_of(work: &Work) -> &BoundVectors {
@@ -156,6 +218,32 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    /// Small blocks are read together, large ones one by one.
+    #[tokio::test(start_paused = true)]
+    async fn as_many_blocks_are_in_memory_as_fit() {
+        use std::cell::Cell;
+        for (bytes, count, at_once) in [
+            (1, 100, 32),
+            (BLOCK_BYTES, 10, 4),
+            (BYTES_AT_ONCE + 1, 3, 1),
+            (20 << 20, 3, 1),
+        ] {
+            let (running, most) = (&Cell::new(0), &Cell::new(0));
+            let one = |n: usize| async move {
+                running.set(running.get() + 1);
+                most.set(running.get().max(most.get()));
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                running.set(running.get() - 1);
+                Ok(n)
+            };
+            let mut all = within_memory((0..count).map(|n| (bytes, one(n))).collect())
+                .await
+                .unwrap();
+            all.sort_unstable();
+            assert_eq!((all, most.get()), ((0..count).collect(), at_once), "{bytes}");
+        }
+    }
 
     proptest! {
         #[test]

@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::container::SectionKind;
 use super::{Segment, SegmentError};
 use crate::cache::ReadKind;
+use crate::model::Attribute;
 
 /// About how much is read at a time.
 const STEP_BYTES: u64 = 8 << 20;
@@ -55,6 +56,20 @@ impl Segment {
             self.source.cache.read(&self.source.object, &step, what.kind()).await?;
         }
         Ok(())
+    }
+
+    /// Reads the vectors of some rows, so that [`vectors`](Self::vectors) of the same ranges finds them in the cache; not if
+    /// they would not stay there. Costs one GET for each range that is not there yet, all at once.
+    pub async fn vectors_ahead(&self, attribute: &Attribute, rows: &[Range<u32>]) -> Result<(), SegmentError> {
+        let Some(vectors) = self.layout.vectors.get(&attribute.id) else {
+            return Ok(());
+        };
+        let place = |rows: &Range<u32>| vectors.place(vectors.index.range(&vectors.index.blocks_of(rows)));
+        let ranges: Vec<Range<u64>> = rows.iter().map(place).filter(|r| !r.is_empty()).collect();
+        if self.meta.inline.is_some() || ranges.is_empty() {
+            return Ok(());
+        }
+        Ok(self.source.cache.read_ahead(&self.source.object, &ranges).await?)
     }
 
     /// Where these sections lie in the object, ascending.

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -12,9 +13,14 @@ use super::reader::{Segment, tag};
 use super::source::Source;
 use super::wire::FormatError;
 use crate::cache::ReadKind;
-use crate::index::attribute::{AttributeIndex, Blocks, Directory, fingerprint, is_whole};
+use crate::index::attribute::{AttributeIndex, AttributeIndexError, Blocks, Codes, Directory, fingerprint, is_whole};
 use crate::model::Attribute;
 use crate::store::StoreError;
+
+/// Marks the codes of an attribute among what is decoded of it.
+const CODES: u64 = 1 << 63;
+/// The same of what its index has cost.
+const SPENT: u64 = 1 << 62;
 
 /// The blocks of one index.
 struct SectionBlocks {
@@ -65,6 +71,67 @@ impl Segment {
         };
         let index = AttributeIndex::new(directory, Arc::new(blocks), self.source.cpu());
         Ok(Some(index))
+    }
+
+    /// The code of each row of an attribute, if they were made and are kept. No I/O, and nobody who makes them is waited
+    /// for.
+    pub async fn codes_kept(&self, attribute: &Attribute) -> Option<Arc<Codes>> {
+        let tag = self.attribute_tag(attribute)? | CODES;
+        let kept = self.source.cache.kept::<Option<Arc<Codes>>>(&self.source.object, tag)?;
+        Option::clone(&kept)
+    }
+
+    /// The code of each row of an attribute. `None` where there are no codes
+    /// ([`AttributeIndex::codes`]).
+    ///
+    /// Costs reading the whole index, in as many rounds as it has 4 MiB.
+    ///
+    /// * `index` — of the attribute in this segment
+    pub async fn codes(
+        &self,
+        attribute: &Attribute,
+        index: &AttributeIndex,
+    ) -> Result<Option<Arc<Codes>>, SegmentError> {
+        let Some(tag) = self.attribute_tag(attribute).filter(|_| index.codes_bytes().is_some()) else {
+            return Ok(None);
+        };
+        let made = async {
+            let codes = index.codes().await.map_err(|e| self.index_error(e))?.map(Arc::new);
+            let bytes = codes.as_ref().map_or(0, |codes| codes.memory_bytes());
+            Ok::<_, SegmentError>((Arc::new(codes), bytes))
+        };
+        let codes = self
+            .source
+            .cache
+            .decoded(&self.source.object, tag | CODES, made)
+            .await?;
+        Ok(Option::clone(&codes))
+    }
+
+    /// What the index of an attribute has cost so far, in whatever unit callers count. Kept as long as the cache likes,
+    /// and by nobody else.
+    pub async fn index_spent(&self, attribute: &Attribute) -> Result<Arc<AtomicU64>, SegmentError> {
+        let tag = self.attribute_tag(attribute).unwrap_or_default() | SPENT;
+        let made = async { Ok::<_, SegmentError>((Arc::new(AtomicU64::new(0)), size_of::<AtomicU64>())) };
+        self.source.cache.decoded(&self.source.object, tag, made).await
+    }
+
+    /// `None` when the attribute has no index here, or one that was built with other options.
+    fn attribute_tag(&self, attribute: &Attribute) -> Option<u64> {
+        let section = self.layout.hot.section(SectionKind::Attribute, Some(attribute.id))?;
+        let is_same = fingerprint(attribute) == Some(section.fingerprint);
+        is_same.then(|| tag(SectionKind::Attribute, Some(attribute.id)))
+    }
+
+    /// What it means that an index was not read.
+    pub fn index_error(&self, error: AttributeIndexError) -> SegmentError {
+        match error {
+            AttributeIndexError::Store(error) => SegmentError::Store(error),
+            damaged => SegmentError::Damaged {
+                key: self.source.object.key.to_string(),
+                why: damaged.to_string(),
+            },
+        }
     }
 
     async fn directory(&self, section: &Section, attribute: &Attribute) -> Result<Directory, SegmentError> {

@@ -72,7 +72,7 @@ fn encode_block(values: &ArrayRef, out: &mut Vec<u8>) -> Option<()> {
 }
 
 /// The least and the greatest [key](Source::zone_key) of the values or elements; the wrong way round when there are none.
-fn zone(values: &ArrayRef) -> (u64, u64) {
+pub fn zone(values: &ArrayRef) -> (u64, u64) {
     let source = Source::new(values);
     let mut zone = (u64::MAX, 0);
     let mut add = |source: &Source<'_>, row| {

@@ -20,7 +20,7 @@ impl Segment {
     /// The row of each id, dead or alive; `None` when it is not in this segment.
     ///
     /// Costs nothing where the filter knows that no id is there, as it does for most that are not; else one GET for each
-    /// block of about 16 KiB that has to be looked at, all at once.
+    /// block of about 4 KiB that has to be looked at, all at once.
     pub async fn find(&self, ids: &[Id]) -> Result<Vec<Option<u32>>, SegmentError> {
         let lookup = self.look_up(ids).await;
         if lookup.ranges().is_empty() {

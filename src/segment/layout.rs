@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::sync::Arc;
 
 use arrow::array::ArrayRef;
 use arrow::buffer::{MutableBuffer, NullBuffer};
@@ -231,16 +232,20 @@ const STEP_PAGES: usize = 2048;
 pub struct Step {
     /// How many of the rows it takes.
     pub rows: usize,
+    /// How many bytes it reads.
+    pub bytes: u64,
     pub ranges: Ranges,
-    /// For each stream the pages to read, ascending.
-    pages: Vec<Vec<usize>>,
+    /// For each stream the pages that the rows lie in, ascending, with those that are unpacked already.
+    pages: Vec<Vec<(usize, Option<Arc<Page>>)>>,
     /// For each vector column the blocks to read, ascending.
     blocks: Vec<Vec<usize>>,
 }
 
 impl Step {
     /// Plans the read of as many of `rows` as one step takes, at least one if there are any.
-    pub fn plan(layout: &Layout, wanted: &Wanted, rows: &[u32]) -> Self {
+    ///
+    /// * `pages` — where pages are that are unpacked already
+    pub fn plan(layout: &Layout, wanted: &Wanted, rows: &[u32], pages: &impl Pages) -> Self {
         let streams: Vec<_> = (0..layout.streams.len()).filter(|s| wanted.needs_stream(*s)).collect();
         let mut places = Vec::new();
         let mut sets = vec![BTreeSet::new(); layout.streams.len() + wanted.vectors.len()];
@@ -268,13 +273,17 @@ impl Step {
                 break;
             }
         }
-        let mut pages: Vec<Vec<usize>> = sets.into_iter().map(|set| set.into_iter().collect()).collect();
-        let blocks = pages.split_off(layout.streams.len());
+        let mut numbers: Vec<Vec<usize>> = sets.into_iter().map(|set| set.into_iter().collect()).collect();
+        let blocks = numbers.split_off(layout.streams.len());
         let mut ranges = Ranges::default();
-        for (stream, pages) in layout.streams.iter().zip(&pages) {
-            pages
-                .iter()
-                .for_each(|page| ranges.add(stream.place(stream.index.range(*page))));
+        let mut read = Vec::with_capacity(numbers.len());
+        for (number, numbers) in numbers.into_iter().enumerate() {
+            let stream = &layout.streams[number];
+            let unpacked = numbers.into_iter().map(|page| (page, pages.get(number, page)));
+            let unpacked: Vec<_> = unpacked.collect();
+            let missing = unpacked.iter().filter(|(_, unpacked)| unpacked.is_none());
+            missing.for_each(|(page, _)| ranges.add(stream.place(stream.index.range(*page))));
+            read.push(unpacked);
         }
         for (id, blocks) in wanted.vectors.iter().zip(&blocks) {
             let vectors = &layout.vectors[id];
@@ -283,21 +292,41 @@ impl Step {
         }
         Self {
             rows: taken,
+            bytes,
             ranges,
-            pages,
+            pages: read,
             blocks,
         }
     }
 
-    /// The rows from the bytes of the ranges; without ids if they are not wanted.
+    /// Some of the rows from the bytes of the ranges; without ids if they are not wanted.
     ///
-    /// * `rows` — as many as it takes
-    pub fn decode(&self, layout: &Layout, wanted: &Wanted, rows: &[u32], read: &[Bytes]) -> Result<Taken, FormatError> {
+    /// * `rows` — of those that it takes
+    /// * `keep` — where pages go that were unpacked for it
+    pub fn decode(
+        &self,
+        layout: &Layout,
+        wanted: &Wanted,
+        rows: &[u32],
+        read: &[Bytes],
+        keep: &impl Pages,
+    ) -> Result<Taken, FormatError> {
         let mut bytes = self.ranges.split(read).into_iter();
         let mut taken = Taken::default();
         for (stream, pages) in self.pages.iter().enumerate().filter(|(s, _)| wanted.needs_stream(*s)) {
-            let frames: Vec<Bytes> = bytes.by_ref().take(pages.len()).collect();
-            let (ids, columns) = extract(layout, wanted, stream, pages, &frames, rows)?;
+            let frame = |(_, unpacked): &(usize, Option<Arc<Page>>)| match unpacked {
+                Some(_) => None,
+                None => bytes.next(),
+            };
+            let frames: Vec<Option<Bytes>> = pages.iter().map(frame).collect();
+            let extracting = Extracting {
+                layout,
+                wanted,
+                stream,
+                pages,
+                frames: &frames,
+            };
+            let (ids, columns) = extracting.rows(rows, keep)?;
             taken.ids = taken.ids.or(ids);
             taken
                 .columns
@@ -378,27 +407,48 @@ fn join_vectors(parts: &[&VectorColumn]) -> VectorColumn {
 
 type Extracted = (Option<ArrayRef>, Vec<(AttrId, ArrayRef)>);
 
-fn extract(
-    layout: &Layout,
-    wanted: &Wanted,
+/// Pages that are unpacked, kept between reads.
+pub trait Pages {
+    /// A page of a stream, if it is there.
+    fn get(&self, stream: usize, page: usize) -> Option<Arc<Page>>;
+    /// Takes one that was unpacked, if it is worth it.
+    fn put(&self, stream: usize, page: usize, unpacked: &Arc<Page>);
+}
+
+/// Pages of one stream, unpacked or read.
+struct Extracting<'a> {
+    layout: &'a Layout,
+    wanted: &'a Wanted,
     stream: usize,
-    pages: &[usize],
-    frames: &[Bytes],
-    rows: &[u32],
-) -> Result<Extracted, FormatError> {
-    let index = &layout.streams[stream].index;
-    let mut unpacker = Unpacker::default();
-    let unpack = |(page, frame): (&usize, &Bytes)| Page::decode(frame, index.rows(*page), &mut unpacker);
-    let unpacked = pages.iter().zip(frames).map(unpack).collect::<Result<Vec<_>, _>>()?;
-    let id_kind = (stream == 0).then_some(layout.hot.id_kind);
-    let mut extractor = Extractor::new(id_kind, wanted.ids, wanted.values[stream].clone());
-    for row in rows {
-        let at = pages
-            .binary_search(&index.page_of(*row))
-            .expect("the pages of all rows are read");
-        extractor.push(unpacked[at].row(*row))?;
+    pages: &'a [(usize, Option<Arc<Page>>)],
+    frames: &'a [Option<Bytes>],
+}
+
+impl Extracting<'_> {
+    fn rows(&self, rows: &[u32], keep: &impl Pages) -> Result<Extracted, FormatError> {
+        let index = &self.layout.streams[self.stream].index;
+        let mut unpacker = Unpacker::default();
+        // The others as far as these rows need them.
+        let mut unpacked: Vec<Option<Arc<Page>>> = self.pages.iter().map(|(_, page)| page.clone()).collect();
+        let id_kind = (self.stream == 0).then_some(self.layout.hot.id_kind);
+        let mut extractor = Extractor::new(id_kind, self.wanted.ids, self.wanted.values[self.stream].clone());
+        for row in rows {
+            let number = index.page_of(*row);
+            let at = self.pages.binary_search_by_key(&number, |(page, _)| *page);
+            let at = at.expect("the pages of all rows are read");
+            let page = match &mut unpacked[at] {
+                Some(page) => page,
+                none => {
+                    let frame = self.frames[at].as_ref().expect("what is not unpacked is read");
+                    let page = Arc::new(Page::decode(frame, index.rows(number), &mut unpacker)?);
+                    keep.put(self.stream, number, &page);
+                    none.insert(page)
+                }
+            };
+            extractor.push(page.row(*row))?;
+        }
+        Ok(extractor.finish())
     }
-    Ok(extractor.finish())
 }
 
 fn gather_vectors(
@@ -407,9 +457,10 @@ fn gather_vectors(
     data: &[Bytes],
     rows: &[u32],
 ) -> Result<VectorColumn, FormatError> {
-    for (block, bytes) in blocks.iter().zip(data) {
-        index.check(&(*block..*block + 1), bytes)?;
-    }
     let at = |block| blocks.binary_search(&block).expect("the blocks of all rows are read");
+    let needed: BTreeSet<usize> = rows.iter().map(|row| index.block_of(*row)).collect();
+    for block in needed {
+        index.check(&(block..block + 1), &data[at(block)])?;
+    }
     Ok(index.gather(rows, |block| &data[at(block)]))
 }

@@ -40,6 +40,7 @@ mod tests;
 mod text;
 mod values;
 mod vectors;
+mod verify;
 mod wire;
 mod writer;
 
@@ -53,13 +54,16 @@ use crate::store::StoreError;
 use crate::store::paths::NsKey;
 
 pub use crate::index::text::TermWanted;
+pub use crate::index::text::stored::EncodedText;
 pub use ahead::Ahead;
 pub use container::{VERSION_OLDEST_READ, VERSION_WRITTEN};
 pub use find::IdScan;
-pub use parts::SegmentPart;
+pub use parts::{Live, SegmentPart};
 pub use reader::Segment;
+pub use text::{TextToMerge, merge_texts};
+pub use verify::{Flaw, FlawIn, SectionInfo};
 pub use wire::Compression;
-pub use writer::{encode, encode_with};
+pub use writer::{encode, encode_merged, encode_with};
 
 /// The name of a segment, never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -255,6 +255,11 @@ impl Page {
         })
     }
 
+    /// Bytes of memory.
+    pub fn memory_bytes(&self) -> usize {
+        size_of::<Self>() + self.raw.capacity() + self.ends.capacity() * size_of::<usize>()
+    }
+
     /// The bytes of a row, which is on this page.
     pub fn row(&self, row: u32) -> &[u8] {
         let at = (row - self.first_row) as usize;

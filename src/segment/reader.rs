@@ -7,8 +7,9 @@ use bytes::Bytes;
 
 use super::columns::ColumnIndex;
 use super::container::{Hot, HotPlace, SectionKind, TRAILER_BYTES, decode_trailer};
-use super::layout::{Layout, Placed, Step, Taken, Wanted, expect_type};
-use super::source::Source;
+use super::layout::{Layout, Pages, Placed, Step, Taken, Wanted, expect_type};
+use super::pages::Page;
+use super::source::{SMALL_BYTES, Source};
 use super::wire::FormatError;
 use super::{Rows, SegmentError, SegmentMeta};
 use crate::base::CpuPool;
@@ -101,6 +102,12 @@ impl Segment {
         self.layout.columns.contains_key(&id)
     }
 
+    /// How many bytes [`column`](Self::column) reads of a column section; `None` where it reads rows.
+    pub fn column_len(&self, id: AttrId) -> Option<u64> {
+        let blocks = &self.layout.columns.get(&id)?.index.blocks;
+        Some(blocks.last().map_or(0, |block| block.range.end))
+    }
+
     /// The whole column of an attribute that is no dense vector. `None`: null in every row.
     ///
     /// Costs one GET where there is a column section, else one for about every 8 MiB of row pages.
@@ -185,12 +192,18 @@ impl Segment {
         let mut steps = Vec::new();
         let mut rest = rows;
         while steps.is_empty() || !rest.is_empty() {
-            let step = Step::plan(&self.layout, &wanted, rest);
+            let pages = KeptPages::of(&self.source, kind);
+            let step = Step::plan(&self.layout, &wanted, rest, &pages);
             let (now, later) = rest.split_at(step.rows);
+            let shares = self.shares(&step, now, kind);
+            let share_rows = now.len().div_ceil(shares).max(1);
             let ranges = step.ranges.merged().to_vec();
             let (layout, wanted, now) = (self.layout.clone(), wanted.clone(), now.to_vec());
-            let decode = move |bytes: &[Bytes]| step.decode(&layout, &wanted, &now, bytes);
-            steps.push(self.source.read(ranges, kind, decode).await?);
+            let decode = move |share: usize, bytes: &[Bytes]| {
+                let rows = now.chunks(share_rows).nth(share).unwrap_or_default();
+                step.decode(&layout, &wanted, rows, bytes, &pages)
+            };
+            steps.append(&mut self.source.read_shares(ranges, kind, shares, decode).await?);
             rest = later;
         }
         match steps.len() {
@@ -199,6 +212,17 @@ impl Segment {
                 let joined = self.source.compute(kind, move || Taken::join(&steps)).await;
                 joined.map_err(|e| self.source.damaged(&e))
             }
+        }
+    }
+
+    /// Into how many parts the decoding of a step is divided.
+    fn shares(&self, step: &Step, rows: &[u32], kind: ReadKind) -> usize {
+        // Out of order, several would unpack the same pages. Nobody waits for a scan.
+        match kind != ReadKind::Scan && rows.is_sorted() {
+            true => {
+                (step.bytes as usize / SMALL_BYTES).clamp(1, self.source.cpu().parallelism().min(rows.len().max(1)))
+            }
+            false => 1,
         }
     }
 
@@ -225,6 +249,41 @@ impl Segment {
             Ok(index.slice(&rows, bytes[0].clone()))
         };
         self.source.read(vec![range], ReadKind::Vectors, decode).await.map(Some)
+    }
+}
+
+/// Unpacked pages in the cache.
+struct KeptPages {
+    /// `None` for who reads everything once.
+    cache: Option<(Cache, ObjectRef)>,
+}
+
+impl KeptPages {
+    fn of(source: &Source, kind: ReadKind) -> Self {
+        // Asked here: the meter of a task is not known on the threads that unpack.
+        let keeps = kind != ReadKind::Scan && !source.is_inline() && source.cache.would_keep(0);
+        Self {
+            cache: keeps.then(|| (source.cache.clone(), source.object.clone())),
+        }
+    }
+
+    /// Tells pages apart from each other, and from what else is decoded: sections, whose kinds are small numbers, and what
+    /// is kept of attributes under the two highest bits.
+    fn tag(stream: usize, page: usize) -> u64 {
+        1 << 61 | (stream as u64) << 32 | page as u64
+    }
+}
+
+impl Pages for KeptPages {
+    fn get(&self, stream: usize, page: usize) -> Option<Arc<Page>> {
+        let (cache, object) = self.cache.as_ref()?;
+        cache.kept(object, Self::tag(stream, page))
+    }
+
+    fn put(&self, stream: usize, page: usize, unpacked: &Arc<Page>) {
+        if let Some((cache, object)) = &self.cache {
+            cache.keep(object, Self::tag(stream, page), unpacked, unpacked.memory_bytes());
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::base::{CpuPool, Priority};
 use crate::cache::{Cache, ObjectRef, ReadKind};
 
 /// Up to so many bytes are decoded where they were read; more goes to the CPU pool.
-const SMALL_BYTES: usize = 64 * 1024;
+pub const SMALL_BYTES: usize = 64 * 1024;
 
 /// A segment's object, or its bytes in the manifest. Clone = share.
 #[derive(Clone)]
@@ -40,6 +40,11 @@ impl Source {
         &self.cpu
     }
 
+    /// Whether its bytes are in the manifest.
+    pub fn is_inline(&self) -> bool {
+        self.inline.is_some()
+    }
+
     /// The error for an object that is not what it should be.
     pub fn damaged(&self, why: &FormatError) -> SegmentError {
         SegmentError::Damaged {
@@ -50,11 +55,7 @@ impl Source {
 
     /// Runs what takes long on the CPU pool.
     pub async fn compute<T: Send + 'static>(&self, kind: ReadKind, f: impl FnOnce() -> T + Send + 'static) -> T {
-        let priority = match kind {
-            ReadKind::Scan => Priority::Background,
-            ReadKind::Hot | ReadKind::Index | ReadKind::Rows | ReadKind::Vectors => Priority::Foreground,
-        };
-        self.cpu.run(priority, f).await
+        self.cpu.run(priority(kind), f).await
     }
 
     /// Reads ranges of the object and decodes them. Bytes that do not decode are read once more, from the store.
@@ -69,8 +70,26 @@ impl Source {
         T: Send + 'static,
         F: Fn(&[Bytes]) -> Result<T, FormatError> + Send + Sync + 'static,
     {
+        let mut decoded = self.read_shares(ranges, kind, 1, move |_, bytes| decode(bytes)).await?;
+        Ok(decoded.pop().expect("one share is one result"))
+    }
+
+    /// The same, decoded in shares side by side. Returns what each share gave.
+    ///
+    /// * `decode` — gets the number of the share and the bytes of each range
+    pub async fn read_shares<T, F>(
+        &self,
+        ranges: Vec<Range<u64>>,
+        kind: ReadKind,
+        shares: usize,
+        decode: F,
+    ) -> Result<Vec<T>, SegmentError>
+    where
+        T: Send + 'static,
+        F: Fn(usize, &[Bytes]) -> Result<T, FormatError> + Send + Sync + 'static,
+    {
         let decode = Arc::new(decode);
-        match self.attempt(&ranges, kind, decode.clone()).await? {
+        match self.attempt(&ranges, kind, shares, decode.clone()).await? {
             Ok(decoded) => return Ok(decoded),
             Err(error) if self.inline.is_some() => return Err(self.damaged(&error)),
             Err(FormatError::Corrupt(why)) => {
@@ -79,18 +98,20 @@ impl Source {
             }
             Err(error @ FormatError::Newer(_)) => return Err(self.damaged(&error)),
         }
-        self.attempt(&ranges, kind, decode).await?.map_err(|e| self.damaged(&e))
+        let again = self.attempt(&ranges, kind, shares, decode).await?;
+        again.map_err(|e| self.damaged(&e))
     }
 
     async fn attempt<T, F>(
         &self,
         ranges: &[Range<u64>],
         kind: ReadKind,
+        shares: usize,
         decode: Arc<F>,
-    ) -> Result<Result<T, FormatError>, SegmentError>
+    ) -> Result<Result<Vec<T>, FormatError>, SegmentError>
     where
         T: Send + 'static,
-        F: Fn(&[Bytes]) -> Result<T, FormatError> + Send + Sync + 'static,
+        F: Fn(usize, &[Bytes]) -> Result<T, FormatError> + Send + Sync + 'static,
     {
         let bytes = match &self.inline {
             Some(object) => match slices(object, ranges) {
@@ -99,10 +120,16 @@ impl Source {
             },
             None => self.fetch(ranges, kind).await?,
         };
-        if bytes.iter().map(Bytes::len).sum::<usize>() <= SMALL_BYTES {
-            return Ok(decode(&bytes));
+        if shares == 1 && bytes.iter().map(Bytes::len).sum::<usize>() <= SMALL_BYTES {
+            return Ok(decode(0, &bytes).map(|decoded| vec![decoded]));
         }
-        Ok(self.compute(kind, move || decode(&bytes)).await)
+        let bytes: Arc<[Bytes]> = bytes.into();
+        let jobs = (0..shares).map(|share| {
+            let (decode, bytes) = (decode.clone(), bytes.clone());
+            move || decode(share, &bytes)
+        });
+        let decoded = self.cpu.run_all(priority(kind), jobs.collect()).await;
+        Ok(decoded.into_iter().collect())
     }
 
     /// Empty ranges are not asked for.
@@ -116,6 +143,13 @@ impl Source {
         let bytes = |r: &Range<u64>| if r.is_empty() { Some(Bytes::new()) } else { read.next() };
         let bytes: Option<Vec<Bytes>> = ranges.iter().map(bytes).collect();
         Ok(bytes.expect("a read returns as many pieces as it was asked for"))
+    }
+}
+
+fn priority(kind: ReadKind) -> Priority {
+    match kind {
+        ReadKind::Scan => Priority::Background,
+        ReadKind::Hot | ReadKind::Index | ReadKind::Rows | ReadKind::Vectors => Priority::Foreground,
     }
 }
 

@@ -3,7 +3,9 @@
 mod attributes;
 mod hostile;
 mod indexes;
+mod kept;
 mod requests;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

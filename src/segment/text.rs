@@ -13,9 +13,42 @@ use super::wire::FormatError;
 use super::{SegmentError, TermWanted};
 use crate::base::Bitset;
 use crate::cache::ReadKind;
-use crate::index::text::stored::{FoundTerms, PostingsLoad, TextDirectory};
+use crate::index::coding;
+use crate::index::text::stored::{self, EncodedText, FoundTerms, MergeInput, PostingsLoad, TextDirectory};
 use crate::index::text::{RowLengths, TextIndex};
-use crate::model::{AttrId, Attribute, Column, FullTextConfig};
+use crate::model::{AttrId, AttrType, Attribute, Column, FullTextConfig};
+
+/// The stored text index of an attribute, whole, or that the attribute is null in every row.
+pub struct TextToMerge {
+    layout: Arc<Layout>,
+    id: AttrId,
+    pages: Option<Bytes>,
+}
+
+/// Joins the text indexes of an attribute in several segments, as writing its texts anew would make it.
+///
+/// * `parts` — with the new numbers of their rows, which ascend from part to part; `None` for what is gone
+/// * `rows` — how many there are after
+///
+/// # Errors
+///
+/// Bytes of a part are damaged.
+pub fn merge_texts(
+    attribute: &Attribute,
+    parts: &[(&TextToMerge, &[Option<u32>])],
+    rows: u32,
+) -> Result<EncodedText, coding::FormatError> {
+    let config = attribute.full_text.unwrap_or_default();
+    let inputs = parts.iter().filter_map(|(part, remap)| {
+        Some(MergeInput {
+            directory: &part.layout.texts.get(&part.id)?.index,
+            pages: part.pages.clone()?,
+            remap,
+        })
+    });
+    let inputs: Vec<MergeInput<'_>> = inputs.collect();
+    stored::merge(&config, matches!(attribute.ty, AttrType::Array(_)), &inputs, rows)
+}
 
 impl Segment {
     /// A text index of all rows that knows at least these terms, with the statistics of all. `None`: null in every row,
@@ -67,6 +100,29 @@ impl Segment {
             Ok(load.sequence(directory, &tokens, read)?)
         };
         self.postings(attribute.id, load, decode).await.map(Some)
+    }
+
+    /// The stored index of an attribute, to be merged with those of other segments. `None` when it has no such index
+    /// with the tokens that the attribute has now, or null in every row.
+    ///
+    /// Costs one GET, of all its pages, which are not kept in the cache.
+    pub async fn text_to_merge(&self, attribute: &Attribute) -> Result<Option<TextToMerge>, SegmentError> {
+        let there = self.layout.has_values(attribute).map_err(|e| self.source.damaged(&e))?;
+        let pages = match (there, attribute.full_text) {
+            (false, _) => None,
+            (true, Some(config)) if self.stored_text(attribute.id, &config).is_some() => {
+                let stored = &self.layout.texts[&attribute.id];
+                let range = stored.place(0..stored.index.pages_len());
+                let whole = |read: &[Bytes]| Ok(read[0].clone());
+                Some(self.source.read(vec![range], ReadKind::Scan, whole).await?)
+            }
+            (true, _) => return Ok(None),
+        };
+        Ok(Some(TextToMerge {
+            layout: self.layout.clone(),
+            id: attribute.id,
+            pages,
+        }))
     }
 
     /// The stored index of an attribute, when it has the tokens of this configuration.

@@ -1,5 +1,7 @@
 //! Rows in, the bytes of a segment out.
 
+use std::collections::BTreeMap;
+
 use arrow::array::{Array, ArrayRef};
 use bytes::Bytes;
 
@@ -9,9 +11,9 @@ use super::values::id_type;
 use super::wire::Compression;
 use super::{EncodeOptions, Encoded, Rows, SegmentId, SegmentMeta, columns, keys, pages, vectors};
 use crate::index::attribute;
-use crate::index::text::stored;
+use crate::index::text::stored::{self, EncodedText};
 use crate::model::batch::{NamedColumn, arrow_type, values_bytes};
-use crate::model::{Attribute, Column, RowBatch, Schema, VectorColumn};
+use crate::model::{AttrId, Attribute, Column, RowBatch, Schema, VectorColumn};
 
 /// What the directories of attribute indexes may take of the hot region, in bytes. Of more the largest are read when they
 /// are asked for.
@@ -38,6 +40,20 @@ pub fn encode_with(
     encode_sized(id, rows, schema, options, compression, HOT_DIRECTORIES_BYTES)
 }
 
+/// The same with text indexes that were made before: the same bytes, without an analysis of these texts.
+///
+/// * `texts` — by attribute, of these rows, as the schema asks for them
+pub fn encode_merged(
+    id: SegmentId,
+    rows: &Rows,
+    schema: &Schema,
+    options: &EncodeOptions,
+    texts: &BTreeMap<AttrId, EncodedText>,
+) -> Encoded {
+    let compression = Compression::default();
+    encode_all(id, rows, schema, options, (compression, HOT_DIRECTORIES_BYTES), texts)
+}
+
 /// The same with another limit of hot directories than the usual one, in bytes.
 pub(super) fn encode_sized(
     id: SegmentId,
@@ -46,6 +62,18 @@ pub(super) fn encode_sized(
     options: &EncodeOptions,
     compression: Compression,
     hot_directories: usize,
+) -> Encoded {
+    let none = BTreeMap::new();
+    encode_all(id, rows, schema, options, (compression, hot_directories), &none)
+}
+
+fn encode_all(
+    id: SegmentId,
+    rows: &Rows,
+    schema: &Schema,
+    options: &EncodeOptions,
+    (compression, hot_directories): (Compression, usize),
+    texts: &BTreeMap<AttrId, EncodedText>,
 ) -> Encoded {
     let count = u32::try_from(rows.ids.len()).expect("a segment has less than 2^32 rows");
     let columns = Columns::of(rows, schema);
@@ -59,7 +87,8 @@ pub(super) fn encode_sized(
     writer.section(SectionKind::Bloom, None, 0, &[], keys.bloom);
     for (attribute, array) in &columns.values {
         let Some(config) = &attribute.full_text else { continue };
-        let text = stored::encode(config, array, true);
+        let made = texts.get(&attribute.id).cloned();
+        let text = made.unwrap_or_else(|| stored::encode(config, array, true));
         let options = stored::fingerprint(config);
         writer.section(
             SectionKind::Postings,

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::Snapshot;
 use crate::base::{Bitset, CpuPool, Priority};
 use crate::cache::Cache;
-use crate::manifest::{self, Deletions, Manifest, ManifestError, ManifestSegment, ManifestStore};
-use crate::segment::{Segment, SegmentError, SegmentPart};
+use crate::manifest::{self, DecodeError, Deletions, Manifest, ManifestError, ManifestSegment, ManifestStore};
+use crate::model::{Schema, Seq};
+use crate::segment::{Live, Segment, SegmentError, SegmentPart};
 
 /// Segments that are opened at the same time.
 const OPENED_AT_ONCE: usize = 64;
@@ -53,6 +55,18 @@ impl Snapshot {
         }
     }
 
+    /// The state before the operations of an entry that makes this namespace, which does not exist, a branch.
+    ///
+    /// * `opened` — the state of the manifest in the entry
+    pub fn branched(&self, opened: Snapshot) -> Self {
+        let used = self.schema.next_attribute_id().max(opened.schema.next_attribute_id());
+        Self {
+            segments: opened.segments,
+            schema: Arc::new(Schema::clone(&opened.schema).with_used_below(used)),
+            ..self.clone()
+        }
+    }
+
     /// Opens the segments of a manifest and reads which of their rows are deleted. Costs one GET per segment that is
     /// neither inline nor among `known`, and one per deletion bitmap that is not in the manifest, all at once.
     ///
@@ -83,16 +97,22 @@ impl Snapshot {
     }
 }
 
-async fn live_rows(
-    named: &ManifestSegment,
-    manifests: &ManifestStore,
-    cpu: &CpuPool,
-) -> Result<Arc<Bitset>, OpenError> {
+/// The manifest in an entry that creates a branch, with segments that count as written by that entry. Takes long when
+/// small segments are in it.
+pub fn branch_manifest(bytes: &Bytes, entry: Seq) -> Result<Manifest, DecodeError> {
+    let (mut manifest, _) = manifest::decode(bytes)?;
+    for segment in &mut manifest.segments {
+        (segment.meta.min_seq, segment.meta.max_seq) = (entry, entry);
+    }
+    Ok(manifest)
+}
+
+async fn live_rows(named: &ManifestSegment, manifests: &ManifestStore, cpu: &CpuPool) -> Result<Arc<Live>, OpenError> {
     let rows = named.meta.rows;
     if matches!(named.deletions, Deletions::None) {
-        return Ok(Arc::new(Bitset::full(rows as usize)));
+        return Ok(Arc::new(Bitset::full(rows as usize).into()));
     }
     let deleted = manifests.deletions(named).await?;
-    let live = move || manifest::live_rows(&deleted, rows);
+    let live = move || manifest::live_rows(&deleted, rows).into();
     Ok(Arc::new(cpu.run(Priority::Foreground, live).await))
 }

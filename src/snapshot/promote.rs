@@ -148,7 +148,7 @@ pub async fn promote(snapshot: &Snapshot, wanted: Wanted, cpu: &CpuPool) -> Resu
         }
         let mut live = Bitset::clone(&segments[at].live);
         hits.iter().for_each(|(row, _)| live.remove(*row as usize));
-        segments[at].live = Arc::new(live);
+        segments[at].live = Arc::new(live.into());
         existing.extend(
             hits.iter()
                 .filter(|(_, id)| uses[*id] == Use::Exist)

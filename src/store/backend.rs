@@ -14,6 +14,7 @@ use object_store::prefix::PrefixStore;
 use object_store::{ObjectStore, RetryConfig};
 use url::Url;
 
+use super::local::LocalStore;
 use crate::config::StoreConfig;
 
 /// How old a half-written file must be before it counts as left over by a crash.
@@ -41,8 +42,8 @@ pub enum BackendError {
     Client(#[from] object_store::Error),
 }
 
-/// Builds the client. No request is sent; a local directory is created and cleaned of the staging
-/// files of crashed writes.
+/// Builds the client. No request is sent; a local directory is created, and cleaned of the staging
+/// files of crashed writes while the client is used.
 ///
 /// * `now` — wall time since the Unix epoch
 pub fn build(config: &StoreConfig, now: Duration) -> Result<Backend, BackendError> {
@@ -61,8 +62,8 @@ pub fn build(config: &StoreConfig, now: Duration) -> Result<Backend, BackendErro
         "file" => {
             let path = url.to_file_path().map_err(|()| bad("the path must be absolute"))?;
             return Ok(Backend {
-                store: Arc::new(local(&path, now)?),
-                lists_in_order: false,
+                store: Arc::new(local(path, now)?),
+                lists_in_order: true,
             });
         }
         // S3 Express buckets, whose names end so, list without order.
@@ -80,19 +81,35 @@ pub fn build(config: &StoreConfig, now: Duration) -> Result<Backend, BackendErro
     Ok(Backend { store, lists_in_order })
 }
 
-fn local(path: &FilePath, now: Duration) -> Result<LocalFileSystem, BackendError> {
-    let prepared = std::fs::create_dir_all(path).and_then(|()| sweep(path, now));
-    prepared.map_err(|source| BackendError::Directory {
-        path: path.into(),
+fn local(path: PathBuf, now: Duration) -> Result<LocalStore, BackendError> {
+    let unusable = |source| BackendError::Directory {
+        path: path.clone(),
         source,
-    })?;
+    };
+    std::fs::create_dir_all(&path).map_err(unusable)?;
+    let root = path.canonicalize().map_err(unusable)?;
+    // Behind the start, which it would hold up by minutes: it looks at the names of all objects.
+    let swept = root.clone();
+    let sweeping = std::thread::Builder::new()
+        .name("sweep of the store".into())
+        .spawn(move || {
+            if let Err(error) = sweep(&swept, now) {
+                tracing::warn!(%error, "what crashed writes have left was not removed");
+            }
+        });
+    drop(sweeping.map_err(unusable)?);
     // Without this nothing would be durable when it is acknowledged.
-    Ok(LocalFileSystem::new_with_prefix(path)?.with_fsync(true))
+    let inner = LocalFileSystem::new_with_prefix(&root)?.with_fsync(true);
+    Ok(LocalStore::new(inner, root))
 }
 
 /// Removes `name#N` files that a crash left behind. Young ones may belong to a running process.
 fn sweep(directory: &FilePath, now: Duration) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(directory)? {
+    let entries = match std::fs::read_dir(directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
             sweep(&entry.path(), now)?;
@@ -213,7 +230,12 @@ mod tests {
         sweep(dir.path(), Duration::ZERO).unwrap();
         assert!(sub.join("a#1").exists(), "as if it were from the future");
         build_url(&format!("file://{}", dir.path().display())).unwrap();
-        assert!(!sub.join("a#1").exists());
+        let is_swept = || !sub.join("a#1").exists();
+        (0..1000).find(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            is_swept()
+        });
+        assert!(is_swept());
         assert!(["b", "c#", "d#x"].iter().all(|name| sub.join(name).exists()));
     }
 }

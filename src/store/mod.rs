@@ -15,6 +15,7 @@
 pub mod backend;
 pub mod count;
 mod error;
+mod local;
 pub mod paths;
 pub mod probe;
 pub mod record;
@@ -51,7 +52,7 @@ pub struct Store {
 }
 
 struct Inner {
-    backend: Arc<dyn ObjectStore>,
+    backend: count::CountingStore,
     clock: Arc<dyn Clock>,
     rng: Rng,
     retry: Retry,
@@ -64,7 +65,7 @@ impl Store {
     /// listings are taken to be unordered. Does no I/O.
     pub fn new(backend: Arc<dyn ObjectStore>, clock: Arc<dyn Clock>, rng: Rng, config: &StoreConfig) -> Self {
         let inner = Inner {
-            backend: Arc::new(count::CountingStore::new(backend)),
+            backend: count::CountingStore::new(backend),
             clock,
             retry: Retry::new(rng.clone(), config.retry_deadline),
             rng,
@@ -83,7 +84,12 @@ impl Store {
         self
     }
 
-    /// Whether [`list`](Self::list) yields ascending keys. Not so on local disk and in memory.
+    /// The requests that were sent so far, retries included.
+    pub fn counts(&self) -> count::Counts {
+        self.inner.backend.counts()
+    }
+
+    /// Whether [`list`](Self::list) yields ascending keys. Not so in memory.
     pub fn lists_in_order(&self) -> bool {
         self.lists_in_order
     }
@@ -119,6 +125,24 @@ impl Store {
             Err(error) => Err(StoreError::of("put", key, error)),
         };
         self.inner.retry.run(("put", key), limit, attempt).await
+    }
+
+    /// Copies an object within the store, over what is there; false when there is none. One request per attempt, which
+    /// counts as a PUT, and no bytes of it come through this node.
+    ///
+    /// * `bytes` — how many it has, for the time limit
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Denied`] also where the store cannot do it. After an error the copy may exist, or appear later.
+    pub async fn copy(&self, from: &Path, to: &Path, bytes: u64) -> Result<bool, StoreError> {
+        let limit = self.inner.put_timeout + Duration::from_secs_f64(bytes as f64 / PUT_BYTES_PER_SECOND);
+        let attempt = async || match self.inner.backend.copy(from, to).await {
+            Ok(()) => Ok(true),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(StoreError::of("copy", from, error)),
+        };
+        self.inner.retry.run(("copy", from), limit, attempt).await
     }
 
     /// A whole object; `None` when there is none. One GET per attempt.

@@ -8,6 +8,7 @@
 //! ns/<h2>/<org>/<ns>/ops/<ulid>/<part>  state of a copy by token: start, beat-<n>, done
 //! q/<org>/<ns>                          dirty marker: there are log entries to be indexed
 //! g/<org>/<ns>                          marker: there is, or will be, garbage
+//! sweep/<R(n)>                          who looks for lost markers, and how far that got
 //! ns/<h2>/<org>/<ns>/man/…, head, …     what upkeep writes: see [`upkeep`]
 //! probe/<run>/…                         the conformance probe's, removed by it
 //! _control/…                            organizations, keys, tokens: see [`control`]
@@ -212,7 +213,8 @@ fn reversed(x: u64) -> String {
 fn parse_reversed(text: &str) -> Option<u64> {
     let canonical = text.len() == 16 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     let value = canonical.then(|| u64::from_str_radix(text, 16).ok()).flatten()?;
-    Some(u64::MAX - value)
+    // The last number has no successor, and nothing has it.
+    (value > 0).then(|| u64::MAX - value)
 }
 
 /// Position `i` of the name is the bit `8 >> i % 4` of digit `i / 4`; zero digits at the end are left out.

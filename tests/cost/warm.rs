@@ -94,6 +94,8 @@ async fn queries_that_disable_the_cache_read_the_store_and_leave_nothing_behind(
     tokio::time::sleep(Duration::from_secs(5)).await;
     for (what, query, _, _) in queries() {
         let expected = outcome(&node, &query).await;
+        // Rows that are read a second time are kept unpacked.
+        outcome(&node, &query).await;
         let mut past = query.clone();
         past["disable_cache"] = json!(true);
         for body in [
@@ -206,4 +208,80 @@ async fn a_pinned_namespace_keeps_its_segments_through_flushes_and_merges() {
     assert_eq!(objects(), 1);
     node.engine.delete(&node.org, &name("ns")).await.expect("deleted");
     assert_eq!(objects(), 0);
+}
+
+/// Nobody asks for it: opening a pinned namespace brings it, and so does a newer manifest.
+#[tokio::test(start_paused = true)]
+async fn what_is_pinned_is_brought_before_somebody_asks() {
+    let bucket = Bucket::new();
+    let (node, _indexer) = flushed(&bucket, ROWS, ROWS / 2).await;
+    let set = node
+        .engine
+        .update_settings(&node.org, &name("ns"), pinned(Some(1)))
+        .await;
+    set.expect("set");
+    let (_, bill) = bucket.bill(async {}).await;
+    assert_eq!(bill.gets, 0, "it has just written them");
+    let other = bucket.node(9);
+    other.rows("ns", EVENTUAL).await.expect("open");
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    for (what, query, _, _) in queries() {
+        let (_, bill) = bucket.bill(outcome(&other, &query)).await;
+        assert_eq!(bill, Bill::of(0, 1, 0, 1), "{what}");
+    }
+    let manifest = upkeep::merge_all(&node, "ns").await.expect("merged");
+    let adopted = other.engine.adopt(&other.org, &name("ns"), &manifest).await;
+    adopted.expect("adopted");
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    for (what, query, _, _) in queries() {
+        let (_, bill) = bucket.bill(outcome(&other, &query)).await;
+        assert_eq!(bill, Bill::of(0, 1, 0, 1), "{what}, merged");
+    }
+}
+
+/// The directory of its cache tells a node what to open. In real time: the disk's threads do not wait for a clock.
+#[tokio::test]
+async fn what_was_pinned_is_opened_when_the_node_starts_again() {
+    let bucket = Bucket::new();
+    let (writer, _indexer) = flushed(&bucket, ROWS, ROWS).await;
+    let set = async |replicas| {
+        let ns = name("ns");
+        let change = writer.engine.update_settings(&writer.org, &ns, pinned(replicas));
+        change.await.expect("set");
+    };
+    set(Some(1)).await;
+    let dir = tempfile::tempdir().expect("room");
+    let start = |seed| {
+        let options = EngineOptions {
+            cache: CacheOptions::with_disk(64 << 20, Some(dir.path().to_path_buf()), 64 << 20),
+            ..EngineOptions::default()
+        };
+        Node::with(Arc::new(bucket.counting.clone()), seed, options)
+    };
+    let until = async |done: &dyn Fn() -> bool| {
+        for _ in 0..400 {
+            if done() {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        false
+    };
+    let written = || std::fs::read_to_string(dir.path().join("pinned")).unwrap_or_default();
+    let first = start(20);
+    first.rows("ns", EVENTUAL).await.expect("open");
+    assert!(until(&|| first.engine.pinned_objects() == 1).await);
+    assert!(until(&|| written().ends_with("/ns\n")).await);
+    drop(first);
+    let again = start(21);
+    assert!(
+        until(&|| again.engine.pinned_objects() == 1).await,
+        "nobody asked for it"
+    );
+    drop(again);
+    // It is looked at once more after it is no longer so, and then forgotten.
+    set(None).await;
+    let third = start(22);
+    assert!(until(&|| written().is_empty()).await);
+    assert_eq!(third.engine.pinned_objects(), 0);
 }

@@ -212,6 +212,7 @@ fn aggregate(shape: &Shape, rng: &Rng, ids: u64) -> Asked {
     if let (Some(_), true) = (numbers.first(), once_in(rng, 2)) {
         let (name, _) = any(rng, &numbers);
         aggregates["number"] = json!([any(rng, &["Sum", "Avg", "Min", "Max"]), name]);
+        aggregates["sum"] = json!(["Sum", any(rng, &numbers).0]);
     }
     if let (Some(_), true) = (scalars.first(), once_in(rng, 2)) {
         let (name, _) = any(rng, &scalars);
@@ -228,7 +229,11 @@ fn aggregate(shape: &Shape, rng: &Rng, ids: u64) -> Asked {
     }
     let mut keys = Vec::new();
     if !scalars.is_empty() && once_in(rng, 2) {
-        keys.push(json!(any(rng, &scalars).0));
+        // Groups of segments are found another way when all keys are single values, however many those are.
+        let mut names: Vec<_> = (0..1 + rng.below(3)).map(|_| any(rng, &scalars).0).collect();
+        names.sort_unstable();
+        names.dedup();
+        keys.extend(names.into_iter().map(|name| json!(name)));
     }
     if !arrays.is_empty() && once_in(rng, 4) {
         keys.push(json!({"each": ["ForEachUnique", any(rng, &arrays).0]}));

@@ -12,23 +12,28 @@
 //! - what a read returned is the replayed state at its number;
 //! - numbers respect real time: a write or strong read sees everything confirmed before it began.
 //!
-//! Where nodes index as well, every manifest is held against the log too, and what is dirty becomes clean.
+//! Where nodes index as well, every manifest is held against the log too, and what is dirty becomes clean. Where they
+//! collect garbage, every deletion is held against what was needed then, and in the end nothing is left that is not.
 
 #[path = "../support/mod.rs"]
 mod support;
 
 mod backpressure;
 mod check;
+mod collected;
+mod collecting;
 mod conditional;
 mod crash;
 mod crash_points;
 mod failures;
 mod history;
 mod once;
+mod rows;
 mod scripted;
 mod upkeep;
 mod world;
 
+use collecting::GRACE;
 use world::{Plan, run};
 
 fn env(name: &str) -> Option<u64> {
@@ -44,6 +49,7 @@ fn campaign(name: &str, default_seeds: u64, plan: impl Fn(u64) -> Plan) {
     let mut confirmed = 0;
     let mut unknown = 0;
     let mut manifests = 0;
+    let (mut collected, mut branches) = (0, 0);
     for seed in &seeds {
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(*seed, plan(*seed))));
         match outcome {
@@ -51,12 +57,15 @@ fn campaign(name: &str, default_seeds: u64, plan: impl Fn(u64) -> Plan) {
                 confirmed += summary.confirmed_writes;
                 unknown += summary.unknown_writes;
                 manifests += summary.manifests;
+                collected += summary.collected;
+                branches += summary.branches;
             }
             Err(_) => panic!("{name}: seed {seed} failed; replay it with SHOAL_SIM_SEED={seed}"),
         }
     }
     eprintln!(
-        "{name}: {} seeds, {confirmed} writes confirmed, {unknown} unknown, {manifests} manifests",
+        "{name}: {} seeds, {confirmed} writes confirmed, {unknown} unknown, {manifests} manifests, \
+         {branches} branches, {collected} objects collected",
         seeds.len()
     );
     assert!(confirmed > seeds.len() as u64, "the simulation gets work done");
@@ -119,6 +128,32 @@ fn segments_and_tail_are_the_log_when_indexers_crash_and_the_store_fails() {
         crashes: seed % 2 == 0,
         staged: seed % 5 == 0,
         operations: 20,
+        ..Plan::default()
+    });
+}
+
+#[test]
+fn collectors_delete_nothing_that_is_needed_and_leave_nothing_that_is_not() {
+    campaign("collectors", 12, |seed| Plan {
+        indexers: true,
+        collectors: true,
+        retention: GRACE * u32::try_from(seed % 3).expect("small"),
+        unindexed_bytes_max: (seed % 4 == 1).then_some(4_000),
+        staged: seed % 3 == 0,
+        ..Plan::default()
+    });
+}
+
+#[test]
+fn collectors_that_crash_on_a_store_that_fails_delete_nothing_that_is_needed() {
+    campaign("collectors with faults", 24, |seed| Plan {
+        indexers: true,
+        collectors: true,
+        retention: GRACE * u32::try_from(seed % 3).expect("small"),
+        unindexed_bytes_max: (seed % 4 == 1).then_some(4_000),
+        faults: true,
+        crashes: seed % 2 == 0,
+        staged: seed % 3 == 0,
         ..Plan::default()
     });
 }

@@ -8,6 +8,7 @@ use arrow::datatypes::Int64Type;
 use futures::TryStreamExt;
 use shoal::base::CpuPool;
 use shoal::cache::{Cache, CacheOptions, ReadKind};
+use shoal::maintenance::fsck::{Fsck, FsckOptions};
 use shoal::manifest::{Manifest, ManifestStore};
 use shoal::model::{Attribute, Column, Consistency, Id};
 use shoal::snapshot::Snapshot;
@@ -54,6 +55,13 @@ impl World {
             assert_eq!(manifest.rows(), state.len() as u64, "{generation} counts its rows");
             previous = Some((manifest, digest));
         }
+        let deep = FsckOptions {
+            deep: true,
+            ..FsckOptions::default()
+        };
+        let looked = Fsck::new(store.clone(), runtime.clone(), deep).look(&key()).await;
+        let looked = looked.expect("the store is healed");
+        assert!(looked.is_whole(), "fsck says {:#?}", looked.findings);
         let written = replayed.states.len() as u64 - 1;
         let indexed = previous.map_or(0, |(m, _)| m.indexed_seq.0);
         assert_eq!(indexed, written, "what is dirty becomes clean (I16)");

@@ -12,15 +12,17 @@ use object_store::memory::InMemory;
 use shoal::base::{Clock, CpuPool, Ledger, MemoryShare, Rng, Runtime, TokioClock};
 use shoal::config::StoreConfig;
 use shoal::error::ErrorKind;
+use shoal::maintenance::gc;
 use shoal::maintenance::{self, Indexer, UpkeepOptions};
 use shoal::model::query::{Projection, Read};
-use shoal::model::{Consistency, Direction, Id, NamespaceName, OrgId, Query, RankBy, Value};
+use shoal::model::{Consistency, Direction, Id, Limits, NamespaceName, OrgId, Query, RankBy, Value};
 use shoal::namespace::{Body, Engine, EngineOptions, QueryOutcome};
 use shoal::store::Store;
 use shoal::store::paths::NsKey;
 use shoal::wal::Log;
 
 use super::check::{MARKERS, replay};
+use super::collecting::{self, Branches, GRACE};
 use super::crash::{Life, MortalSpawner};
 use super::history::{History, Outcome, ReadOp, Row, Rows, Saw, What, WriteOp};
 use super::once::OnceStore;
@@ -38,6 +40,12 @@ pub struct Plan {
     pub staged: bool,
     /// Whether every node flushes and merges what it can, as a rival of the others.
     pub indexers: bool,
+    /// The limit for bytes that are in no segment.
+    pub unindexed_bytes_max: Option<u64>,
+    /// How long states are kept that can be restored.
+    pub retention: Duration,
+    /// Whether every node collects garbage, and namespaces are branched and restored meanwhile. With `indexers`.
+    pub collectors: bool,
 }
 
 impl Default for Plan {
@@ -50,6 +58,9 @@ impl Default for Plan {
             operations: 14,
             staged: false,
             indexers: false,
+            collectors: false,
+            unindexed_bytes_max: None,
+            retention: Duration::ZERO,
         }
     }
 }
@@ -59,6 +70,9 @@ pub struct Summary {
     pub confirmed_writes: u64,
     pub unknown_writes: u64,
     pub manifests: u64,
+    /// Objects that were garbage, and branches and restored namespaces.
+    pub collected: u64,
+    pub branches: u64,
 }
 
 /// Runs one seed to its end and checks what happened.
@@ -73,15 +87,27 @@ pub fn run(seed: u64, plan: Plan) -> Summary {
 
 async fn simulate(seed: u64, plan: Plan) -> Summary {
     let world = Rc::new(World::new(seed, plan.clone()));
-    join_all((0..plan.clients).map(|_| client(world.clone(), plan.operations))).await;
+    let clients = join_all((0..plan.clients).map(|_| client(world.clone(), plan.operations)));
+    let branches = match plan.collectors {
+        true => tokio::join!(clients, collecting::branch_and_restore(&world)).1,
+        false => {
+            clients.await;
+            Branches::default()
+        }
+    };
     world.faults.heal();
     // What was sent and still is on its way takes effect, or does not, before the log is read.
     tokio::time::sleep(Duration::from_secs(if world.plan.indexers { 120 } else { 600 })).await;
-    let replayed = replay(&world.log()).await;
+    let replayed = replay(&world.whole_log().await).await;
     replayed.check(&world.history.borrow());
-    let manifests = match world.plan.indexers {
-        true => world.check_upkeep(&replayed).await,
-        false => 0,
+    let mut collected = 0;
+    let manifests = match (world.plan.collectors, world.plan.indexers) {
+        (true, _) => {
+            collected = world.check_collected(&replayed, &branches).await;
+            0
+        }
+        (false, true) => world.check_upkeep(&replayed).await,
+        (false, false) => 0,
     };
     let last = world.read_on(&world.start_node(u64::MAX), Consistency::Strong).await;
     let state = replayed.states.last().expect("the empty state is always there");
@@ -96,6 +122,8 @@ async fn simulate(seed: u64, plan: Plan) -> Summary {
         confirmed_writes: count(|w| matches!(w.outcome, Outcome::Confirmed(_))),
         unknown_writes: count(|w| w.outcome == Outcome::Unknown),
         manifests,
+        collected,
+        branches: branches.made,
     }
 }
 
@@ -110,8 +138,8 @@ pub struct Node {
 pub struct World {
     pub faults: FaultStore,
     pub ledger: OnceStore,
-    clock: Arc<dyn Clock>,
-    rng: Rng,
+    pub clock: Arc<dyn Clock>,
+    pub rng: Rng,
     nodes: RefCell<Vec<Node>>,
     pub history: RefCell<History>,
     pub plan: Plan,
@@ -149,12 +177,13 @@ impl World {
             },
             false => FaultRates::healthy(),
         };
-        let ledger = OnceStore::new(Arc::new(InMemory::new()));
+        let clock: Arc<dyn Clock> = Arc::new(TokioClock::new(Duration::from_secs(1_700_000_000)));
+        let ledger = OnceStore::new(Arc::new(InMemory::new()), clock.clone());
         let inner: Arc<dyn ObjectStore> = Arc::new(ledger.clone());
         Self {
             ledger,
             faults: FaultStore::new(inner, Rng::seeded(rng.u64()), rates),
-            clock: Arc::new(TokioClock::new(Duration::from_secs(1_700_000_000))),
+            clock,
             rng,
             nodes: RefCell::default(),
             history: RefCell::default(),
@@ -165,6 +194,7 @@ impl World {
     fn next_life(&self) -> u64 {
         match self.plan.crashes {
             // Upkeep is a part of a node's life.
+            true if self.plan.collectors => 1 + self.rng.below(40_000),
             true if self.plan.indexers => 1 + self.rng.below(4_000),
             true => 1 + self.rng.below(600),
             false => u64::MAX,
@@ -189,6 +219,11 @@ impl World {
             let upkeep = maintenance::run(indexer, std::future::pending());
             runtime.spawner.spawn("upkeep", Box::pin(upkeep));
         }
+        if self.plan.collectors {
+            let collector = self.collector(&engine);
+            let collecting = gc::run(engine.clone(), Some(collector), std::future::pending());
+            runtime.spawner.spawn("collecting", Box::pin(collecting));
+        }
         Node { engine, life, memory }
     }
 
@@ -208,7 +243,8 @@ impl World {
             lease_bytes_min: if once_in(2) { 0 } else { 1 << 20 },
             lease: Duration::from_secs(5),
             foreign_wait: Duration::from_secs(2),
-            list_interval_idle: Duration::from_secs(2),
+            list_interval: Duration::from_secs(if self.plan.collectors { 10 } else { 2 }),
+            list_interval_idle: Duration::from_secs(if self.plan.collectors { 20 } else { 2 }),
             retry: (Duration::from_millis(100), Duration::from_secs(2)),
             ..UpkeepOptions::default()
         }
@@ -219,8 +255,22 @@ impl World {
         EngineOptions {
             stage_bytes_min: if self.plan.staged { 60 } else { defaults.stage_bytes_min },
             manifest_refresh: match self.plan.indexers {
+                // Some look only when they must.
+                true if self.plan.collectors => Duration::from_secs(self.rng.below(2 * GRACE.as_secs())),
                 true => Duration::from_secs(self.rng.below(20)),
                 false => defaults.manifest_refresh,
+            },
+            limits: Limits {
+                unindexed_bytes_max: self
+                    .plan
+                    .unindexed_bytes_max
+                    .unwrap_or(defaults.limits.unindexed_bytes_max),
+                ..defaults.limits.clone()
+            },
+            retention: self.plan.retention,
+            grace: match self.plan.collectors {
+                true => GRACE,
+                false => defaults.grace,
             },
             ..defaults
         }
@@ -234,6 +284,17 @@ impl World {
             runtime.rng.clone(),
             &StoreConfig::default(),
         )
+    }
+
+    /// The log of the namespace with everything that was collected, once the store is healed.
+    pub async fn whole_log(&self) -> Log {
+        let runtime = self.observer();
+        let archive: Arc<dyn ObjectStore> = match self.plan.collectors {
+            true => Arc::new(self.ledger.archive().await),
+            false => return self.log(),
+        };
+        let store = Store::new(archive, runtime.clock, runtime.rng, &StoreConfig::default());
+        Log::new(store, key(), CpuPool::inline())
     }
 
     /// The log of the namespace, read past all faults once the store is healed.
@@ -253,7 +314,7 @@ impl World {
     }
 
     /// Some node that lives; dead ones are replaced.
-    fn any_node(&self) -> Node {
+    pub fn any_node(&self) -> Node {
         let at = self.rng.below(self.plan.nodes as u64) as usize;
         let mut nodes = self.nodes.borrow_mut();
         if nodes[at].life.is_over() {
@@ -295,7 +356,13 @@ impl World {
         let outcome = match outcome {
             Some(Ok(seq)) => Outcome::Confirmed(seq),
             Some(Err(error)) if error.kind == ErrorKind::Unknown => Outcome::Unknown,
-            Some(Err(_)) => Outcome::Refused,
+            Some(Err(error)) => {
+                let may_fail = self.plan.faults
+                    || self.plan.crashes
+                    || !matches!(error.kind, ErrorKind::Internal | ErrorKind::Unavailable);
+                assert!(may_fail, "a write failed on a good store: {error:?}");
+                Outcome::Refused
+            }
             None => Outcome::Unknown,
         };
         let mut history = self.history.borrow_mut();
@@ -356,6 +423,11 @@ impl World {
     }
 
     pub async fn read_on(&self, node: &Node, consistency: Consistency) -> Saw {
+        self.read_of(node, &name(), consistency).await
+    }
+
+    /// What a node says is in a namespace.
+    pub async fn read_of(&self, node: &Node, name: &NamespaceName, consistency: Consistency) -> Saw {
         let everything = Query {
             rank_by: Some(RankBy::Order(vec![("id".into(), Direction::Asc)])),
             limit: 10_000,
@@ -367,15 +439,22 @@ impl World {
             rerank: None,
             consistency,
         };
-        let (org, name) = (OrgId::default_org(), name());
-        let query = node.engine.query(&org, &name, read);
+        let org = OrgId::default_org();
+        let query = node.engine.query(&org, name, read);
         match node.life.run(query).await {
             Some(Ok(outcome)) => Saw::Rows {
                 seq: outcome.seq.0,
                 rows: rows(&outcome),
             },
             Some(Err(error)) if error.kind == ErrorKind::NotFound => Saw::NoNamespace,
-            Some(Err(_)) | None => Saw::Nothing,
+            Some(Err(error)) => {
+                assert!(
+                    self.plan.faults || self.plan.crashes,
+                    "a read failed on a good store: {error:?}"
+                );
+                Saw::Nothing
+            }
+            None => Saw::Nothing,
         }
     }
 }
@@ -441,7 +520,11 @@ async fn client(world: Rc<World>, operations: usize) {
             0 => world.read().await,
             _ => world.write().await,
         }
-        let pause = Duration::from_millis(world.rng.below(200));
+        let longest = match world.plan.collectors {
+            true => (GRACE / 3).as_millis() as u64,
+            false => 200,
+        };
+        let pause = Duration::from_millis(world.rng.below(longest));
         tokio::time::sleep(pause).await;
     }
 }

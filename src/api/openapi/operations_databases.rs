@@ -166,7 +166,7 @@ written! {
                 "properties": {
                     "type": {"const": "database"},
                     "name": {"type": "string", "description": "The database to copy; `value` means the same."},
-                    "timestamp": {"type": ["string", "null"], "description": "Now: states of the past are not kept."},
+                    "timestamp": {"type": ["string", "null"], "description": "As of when; now if absent. The database may have been deleted since."},
                 },
             },
         },

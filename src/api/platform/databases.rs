@@ -14,6 +14,7 @@ use super::mint::{self, TokenOptions, Wish};
 use super::print;
 use crate::api::error::{Answer, ApiError};
 use crate::api::{Api, quota};
+use crate::auth::Denial;
 use crate::auth::data_token::{self, Minting, TokenOf};
 use crate::control::databases::{self, Database, Wanted};
 use crate::control::groups::{DEFAULT_GROUP, default_group_id};
@@ -154,7 +155,7 @@ pub async fn create(State(api): State<Api>, call: Call, request: Request) -> Ans
         settings: SettingsChange {
             group: (group.id != default_group_id(org)).then_some(Some(group.id)),
             size_limit: size_limit.map(Some),
-            parent: source.as_ref().map(|(s, _)| s.database.name.clone()),
+            parent: source.as_ref().map(|(s, _)| s.clone()).filter(|s| *s != name),
             ..SettingsChange::default()
         },
         schema: None,
@@ -203,8 +204,9 @@ async fn group_of_new(api: &Api, call: &Call, body: &Fields) -> Result<Arc<Group
     Ok(group)
 }
 
-/// The database that a new one is to be a copy of, and as of which time, in milliseconds since the epoch; `None`: now.
-async fn seed(api: &Api, call: &Call, body: &Fields) -> Result<Option<(Found, Option<u64>)>> {
+/// The database that a new one is to be a copy of, and as of which time, in milliseconds since the epoch; `None`: now. As of
+/// a time in the past it may have been deleted since.
+async fn seed(api: &Api, call: &Call, body: &Fields) -> Result<Option<(NamespaceName, Option<u64>)>> {
     let Some(seed) = body.object("seed")? else {
         return Ok(None);
     };
@@ -233,16 +235,36 @@ async fn seed(api: &Api, call: &Call, body: &Fields) -> Result<Option<(Found, Op
         Some(name) => name,
         None => seed.text("value")?.unwrap_or_default(),
     };
-    let source = call.database_named(api, name).await?.ok_or_else(|| no_database(name))?;
-    let found = call.found(api, source, Action::CollectionsGet, name).await?;
-    Ok(Some((found, at_ms)))
+    let source = match (call.database_named(api, name).await?, at_ms) {
+        (Some(source), at_ms) => {
+            let source = call.found(api, source, Action::CollectionsGet, name).await?.database;
+            // What had the name before may have been in another group.
+            match at_ms.is_some_and(|at_ms| at_ms < source.known.created_ms) {
+                true => deleted(call, name)?,
+                false => source.name,
+            }
+        }
+        (None, Some(_)) => deleted(call, name)?,
+        (None, None) => return Err(no_database(name)),
+    };
+    Ok(Some((source, at_ms)))
 }
 
-async fn fill(api: &Api, call: &Call, name: &NamespaceName, source: &Found, at_ms: Option<u64>) -> Result<()> {
+/// The name of a database that does not exist now, if the caller may read it whichever group it was in.
+fn deleted(call: &Call, text: &str) -> Result<NamespaceName> {
+    let name = NamespaceName::parse(text).map_err(|_| no_database(text))?;
+    match call.caller.may(Action::CollectionsGet, Some(text), None) {
+        Ok(()) => Ok(name),
+        Err(Denial::Group | Denial::Namespace) => Err(no_database(text)),
+        Err(denial) => Err(denial.into()),
+    }
+}
+
+async fn fill(api: &Api, call: &Call, name: &NamespaceName, source: &NamespaceName, at_ms: Option<u64>) -> Result<()> {
     let from = CopyFrom {
         kind: OriginKind::Copy,
         org: call.org().clone(),
-        source: source.database.name.clone(),
+        source: source.clone(),
         guard: None,
         num_shards: None,
         create_namespace: None,

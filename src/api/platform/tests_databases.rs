@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 use tower::ServiceExt;
 
 use super::tests_tokens::jwt;
-use crate::api::tests::app;
+use crate::api::tests::{app, app_with_tokio_clock};
 
 const KEY: &str = "0123456789abcdef";
 
@@ -156,6 +156,77 @@ async fn a_database_is_a_namespace_with_everything_that_clients_read() {
     refused(&app, &format!("GET {by_id}"), "", 404, "database not found").await;
     let (status, _) = send(&app, "GET /v2/namespaces/products/metadata", "").await;
     assert_eq!(status, 404);
+}
+
+/// What was deleted by mistake comes back, under another name or its own.
+#[tokio::test(start_paused = true)]
+async fn a_database_is_restored_to_a_time_also_after_it_was_deleted() {
+    let app = app_with_tokio_clock().await;
+    let wait = |seconds| tokio::time::sleep(std::time::Duration::from_secs(seconds));
+    let databases = format!("POST {ORG}/databases");
+    let rows = async |name: &str| {
+        let query = r#"{"rank_by":["id","asc"],"top_k":10}"#;
+        let json = ok(&app, &format!("POST /v2/namespaces/{name}/query"), query).await;
+        let rows = json["rows"].as_array().expect("rows").iter();
+        rows.map(|row| row["id"].as_u64().expect("a number"))
+            .collect::<Vec<_>>()
+    };
+    let seed = |name: &str, of: &str, at: &str| {
+        json!({"name": name, "seed": {"type": "database", "name": of, "timestamp": at}}).to_string()
+    };
+    ok(&app, &databases, r#"{"name":"shop"}"#).await;
+    ok(
+        &app,
+        "POST /v2/namespaces/shop",
+        r#"{"upsert_rows":[{"id":1},{"id":2}]}"#,
+    )
+    .await;
+    wait(100).await;
+    // The clock began at 10:00:00.
+    let before = "2026-11-21T11:01:30+01:00";
+    ok(
+        &app,
+        "POST /v2/namespaces/shop",
+        r#"{"upsert_rows":[{"id":3}],"deletes":[1]}"#,
+    )
+    .await;
+    wait(100).await;
+    ok(&app, &databases, &seed("earlier", "shop", before)).await;
+    assert_eq!(rows("earlier").await, [1, 2]);
+    ok(&app, &format!("DELETE {ORG}/databases/shop"), "").await;
+    wait(100).await;
+    // Now it does not exist; then it did, and before that it did not.
+    refused(
+        &app,
+        &databases,
+        &seed("x", "shop", "2026-11-21T10:05:00Z"),
+        404,
+        "shop",
+    )
+    .await;
+    refused(
+        &app,
+        &databases,
+        &seed("x", "never", "2026-11-21T10:03:00Z"),
+        404,
+        "never",
+    )
+    .await;
+    refused(
+        &app,
+        &databases,
+        &seed("x", "shop", "2026-11-21T09:59:59Z"),
+        404,
+        "shop",
+    )
+    .await;
+    ok(&app, &databases, &seed("later", "shop", "2026-11-21T10:03:10Z")).await;
+    assert_eq!(rows("later").await, [2, 3]);
+    ok(&app, &databases, &seed("shop", "shop", "2026-11-21T10:03:10Z")).await;
+    assert_eq!(rows("shop").await, [2, 3]);
+    let shown = ok(&app, &format!("GET {ORG}/databases/shop"), "").await;
+    assert_eq!(shown["database"]["parent"], Json::Null, "{shown}");
+    refused(&app, &databases, &seed("shop", "shop", before), 409, "already exists").await;
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! Users, tokens, organizations and members through the whole router, on a store in memory.
 
+use std::time::Duration;
+
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, header};
@@ -7,7 +9,7 @@ use http_body_util::BodyExt;
 use serde_json::{Value as Json, json};
 use tower::ServiceExt;
 
-use crate::api::tests::app;
+use crate::api::tests::{app, app_with_tokio_clock};
 
 const KEY: &str = "0123456789abcdef";
 
@@ -307,6 +309,34 @@ async fn organizations_belong_to_their_members() {
         ok(&app, &ana, "GET /v1/organizations", "").await,
         json!({"organizations": []})
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_of_a_group_restores_nothing_that_another_group_had_under_the_name() {
+    let app = app_with_tokio_clock().await;
+    let databases = "POST /v1/organizations/one/databases";
+    let ana = user(&app, "ana").await;
+    ok(&app, &ana, "POST /v1/organizations", r#"{"name":"one"}"#).await;
+    for group in [r#"{"name":"a"}"#, r#"{"name":"b"}"#] {
+        ok(&app, &ana, "POST /v1/organizations/one/groups", group).await;
+    }
+    let token = r#"{"organization":"one","group":"b","scopes":["read","db:create"]}"#;
+    let made = ok(&app, &ana, "POST /v1/auth/api-tokens/b", token).await;
+    let of_b = made["token"].as_str().expect("a value");
+    ok(&app, &ana, databases, r#"{"name":"shop","group":"a"}"#).await;
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    ok(&app, &ana, "DELETE /v1/organizations/one/databases/shop", "").await;
+    ok(&app, of_b, databases, r#"{"name":"shop","group":"b"}"#).await;
+    tokio::time::sleep(Duration::from_secs(200)).await;
+    // The clock began at 10:00:00.
+    let restore = |name: &str, at: &str| {
+        let seed = json!({"type": "database", "name": "shop", "timestamp": at});
+        json!({"name": name, "group": "b", "seed": seed}).to_string()
+    };
+    let of_a = "2026-11-21T10:01:00Z";
+    refused(&app, of_b, databases, &restore("x", of_a), 404).await;
+    ok(&app, &ana, databases, &restore("y", of_a)).await;
+    ok(&app, of_b, databases, &restore("z", "2026-11-21T10:03:00Z")).await;
 }
 
 #[tokio::test]

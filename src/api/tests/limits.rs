@@ -241,6 +241,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ),
     ("delete_by_filter_max", "rows_of_writes_by_filter_are_limited"),
     ("patch_by_filter_max", "rows_of_writes_by_filter_are_limited"),
+    ("answer_bytes_max", "answers_are_bounded_in_memory"),
     ("query_slots_max", "namespace::admission::tests"),
     ("query_wait_max", "namespace::admission::tests"),
     ("query_time_max", "api::tests"),
@@ -410,4 +411,45 @@ async fn writes_wait_when_too_much_is_not_indexed() {
     assert!(response.headers().contains_key(header::RETRY_AFTER));
     let pressed = body(r#","disable_backpressure":true"#);
     assert_eq!(send(&app, request("POST", "/v2/namespaces/n", pressed)).await.0, 200);
+}
+
+#[tokio::test]
+async fn answers_are_bounded_in_memory() {
+    let options = EngineOptions {
+        limits: Limits {
+            answer_bytes_max: 20_000,
+            ..Limits::default()
+        },
+        ..EngineOptions::default()
+    };
+    let app = app_with(options).await;
+    let rows: Vec<Json> = (0..10)
+        .map(|id| json!({"id": id, "s": "x".repeat(1500), "n": id}))
+        .collect();
+    let rows = json!({"upsert_rows": rows, "schema": {"s": {"type": "string", "filterable": false}}});
+    assert_eq!(
+        send(&app, request("POST", "/v2/namespaces/n", rows.to_string()))
+            .await
+            .0,
+        200
+    );
+    let all = |limit: usize| json!({"rank_by": ["id", "asc"], "limit": limit, "include_attributes": true});
+    for (body, expected) in [
+        (all(10), 200),
+        (json!({"queries": [all(10)]}), 200),
+        // Together they are too much.
+        (json!({"queries": [all(10), all(10)]}), 400),
+        (json!({"queries": [all(5), all(5)]}), 200),
+        (
+            json!({"queries": [{"rank_by": ["id", "asc"], "limit": 10, "include_attributes": ["n"]}, all(9)]}),
+            200,
+        ),
+    ] {
+        let (status, json) = send(&app, request("POST", "/v2/namespaces/n/query", body.to_string())).await;
+        assert_eq!(status, expected, "{body}: {json}");
+        if status == 400 {
+            let said = json["error"].as_str().expect("a sentence");
+            assert!(said.contains("at most 20000 bytes"), "{said}");
+        }
+    }
 }

@@ -64,6 +64,12 @@ pub(super) struct Run {
     pub(super) crcs: Vec<u32>,
 }
 
+impl Run {
+    pub(super) fn len(&self) -> u64 {
+        self.range.end - self.range.start
+    }
+}
+
 fn credit(kind: ReadKind) -> u8 {
     match kind {
         ReadKind::Hot => 8,
@@ -105,10 +111,9 @@ impl Index {
     }
 
     /// Whether the object of that name is this one, and not another with the same hash.
-    pub(super) fn is(&self, id: Id, owner: &Owner) -> bool {
-        self.objects
-            .get(&id)
-            .is_some_and(|o| o.owner.key == owner.key && o.owner.len == owner.len)
+    pub(super) fn is(&self, id: Id, key: &str, len: u64) -> bool {
+        let object = self.objects.get(&id);
+        object.is_some_and(|o| o.owner.key == key && o.owner.len == len)
     }
 
     /// Takes in an object whose directory exists, unless it is known.
@@ -224,8 +229,8 @@ impl Index {
     }
 
     /// What of `range` (aligned) is there, as runs of at most `max` bytes; renews the credit of its regions.
-    pub(super) fn find(&mut self, id: Id, owner: &Owner, range: &Range<u64>, max: u64) -> Vec<Run> {
-        if !self.is(id, owner) {
+    pub(super) fn find(&mut self, id: Id, key: &str, len: u64, range: &Range<u64>, max: u64) -> Vec<Run> {
+        if !self.is(id, key, len) {
             return Vec::new();
         }
         let Some(object) = self.objects.get(&id) else {
@@ -288,6 +293,23 @@ impl Index {
         runs
     }
 
+    /// The same of an object that may not be known.
+    pub(super) fn missing(&self, id: Id, key: &str, len: u64, range: &Range<u64>) -> Vec<Range<u64>> {
+        match self.is(id, key, len) {
+            true => self.writable(id, range),
+            false => std::iter::once(range.start / SUB_BLOCK..range.end.div_ceil(SUB_BLOCK)).collect(),
+        }
+    }
+
+    /// Whether so many bytes more may be pinned.
+    pub(super) fn takes_pinned(&self, bytes: u64) -> bool {
+        self.pinned_bytes + bytes <= self.pins_max()
+    }
+
+    fn pins_max(&self) -> u64 {
+        self.limit / 100 * PINNED_PERCENT
+    }
+
     /// What the map shall say of an extent.
     pub(super) fn extent(&self, id: Id, number: u64) -> Option<&Extent> {
         self.objects.get(&id)?.extents.get(&number)
@@ -319,7 +341,7 @@ impl Index {
     }
 
     fn victim_of(&mut self, org: &str) -> Option<RegionId> {
-        let protects = self.pinned_bytes <= self.limit / 100 * PINNED_PERCENT;
+        let protects = self.pinned_bytes <= self.pins_max();
         let ring = &mut self.orgs.get_mut(org)?.ring;
         // As many rounds as the largest credit, and one to take.
         for _ in 0..=ring.len().saturating_mul(9) {

@@ -13,6 +13,7 @@
 //! - One thread changes files, so a block is never punched out and written at a time. Deleting the directory is safe
 //!   whenever no process uses it.
 
+mod file;
 mod index;
 mod map;
 #[cfg(test)]
@@ -39,6 +40,7 @@ use super::pieces::{EXTENT, SUB_BLOCK};
 use super::{CacheOptions, ObjectRef, ReadKind};
 use crate::base::{Clock, CpuPool, Priority};
 use crate::telemetry::{CACHE_DISK_ERRORS, CACHE_REFUSED_BYTES};
+use file::DataFile;
 use index::{Id, Index, Run};
 use map::{Extent, Owner};
 use writer::{Command, Writer};
@@ -50,8 +52,8 @@ const READ_BYTES_MAX: u64 = 1 << 20;
 /// What waits to be written, at most.
 const QUEUE_BYTES_MAX: u64 = 64 << 20;
 const QUEUE_LEN: usize = 4096;
-/// Data files that are kept open.
-const OPEN_FILES: usize = 1024;
+/// Data files that are kept open, each once or twice.
+const OPEN_FILES: usize = 512;
 /// Read errors after which the disk is no longer used.
 const READ_ERRORS_MAX: u64 = 16;
 /// Of the file system, at most so much is used.
@@ -91,7 +93,7 @@ struct Shared {
     clock: Arc<dyn Clock>,
     /// Held to look up and note, never during I/O.
     index: Mutex<Index>,
-    files: QuickCache<Id, Arc<File>, UnitWeighter, SteadyState>,
+    files: QuickCache<Id, Arc<DataFile>, UnitWeighter, SteadyState>,
     readers: CpuPool,
     fault: Option<Fault>,
     /// Whether everything that an earlier run left is known.
@@ -188,8 +190,8 @@ impl Disk {
         if shared.is_disabled() {
             return Vec::new();
         }
-        let owner = owner_of(object);
-        let id = id_of(&owner.key);
+        let key: &str = object.key.as_ref().as_ref();
+        let id = id_of(key);
         if !shared.scanned.load(Ordering::Acquire) && !shared.index().knows(id) {
             let load = {
                 let shared = shared.clone();
@@ -203,7 +205,7 @@ impl Disk {
         }
         let runs: Vec<Run> = {
             let mut index = shared.index();
-            let find = |range| index.find(id, &owner, range, READ_BYTES_MAX);
+            let find = |range| index.find(id, key, object.len, range, READ_BYTES_MAX);
             ranges.iter().flat_map(find).collect()
         };
         let jobs = runs.into_iter().map(|run| {
@@ -259,6 +261,19 @@ impl Disk {
         }
     }
 
+    /// What of `range`, which is aligned, is not here and may be written, ascending.
+    pub(super) fn missing(&self, object: &ObjectRef, range: &Range<u64>) -> Vec<Range<u64>> {
+        let key: &str = object.key.as_ref().as_ref();
+        let missing = self.shared.index().missing(id_of(key), key, object.len, range);
+        let bytes = |subs: Range<u64>| subs.start * SUB_BLOCK..(subs.end * SUB_BLOCK).min(range.end);
+        missing.into_iter().map(bytes).collect()
+    }
+
+    /// Whether so many bytes more that are pinned would stay.
+    pub(super) fn takes_pinned(&self, bytes: u64) -> bool {
+        !self.shared.is_disabled() && self.shared.index().takes_pinned(bytes)
+    }
+
     /// Bytes of the object that are here.
     pub(super) fn bytes_of(&self, object: &ObjectRef) -> u64 {
         self.shared.index().bytes_of(id_of(object.key.as_ref().as_ref()))
@@ -305,8 +320,8 @@ impl Shared {
         self.fault.as_ref().map_or(Ok(()), |fault| fault(op))
     }
 
-    /// The data file, open for reading and writing.
-    fn data(&self, id: Id) -> io::Result<Arc<File>> {
+    /// The data file.
+    fn data(&self, id: Id) -> io::Result<Arc<DataFile>> {
         if let Some(file) = self.files.get(&id) {
             return Ok(file);
         }
@@ -314,11 +329,8 @@ impl Shared {
         Ok(self.keep_open(id, File::options().read(true).write(true).open(path)?))
     }
 
-    fn keep_open(&self, id: Id, file: File) -> Arc<File> {
-        // Reads are of whole runs: what the kernel would read ahead is seldom wanted. Only a hint.
-        #[cfg(target_os = "linux")]
-        let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Random);
-        let file = Arc::new(file);
+    fn keep_open(&self, id: Id, file: File) -> Arc<DataFile> {
+        let file = Arc::new(DataFile::new(file));
         self.files.insert(id, file.clone());
         file
     }
@@ -350,16 +362,25 @@ impl Shared {
 
     /// What of a run is sound.
     fn read_run(&self, id: Id, run: &Run) -> Vec<(u64, Bytes)> {
-        let len = (run.range.end - run.range.start) as usize;
-        let bytes = match self.read_file(id, run.range.start, len) {
-            Ok(bytes) => Bytes::from(bytes),
+        let read = || {
+            let file = self.data(id)?;
+            self.check(DiskOp::Read)?;
+            file.read(run.range.start, run.len() as usize, &self.path(id).join("data"))
+        };
+        match read() {
+            Ok(bytes) => self.sound(id, run, bytes),
             // It was removed meanwhile.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => {
                 self.read_failed(id, run, &error);
-                return Vec::new();
+                Vec::new()
             }
-        };
+        }
+    }
+
+    /// The blocks of a run that match their checksums, those that follow each other together.
+    fn sound(&self, id: Id, run: &Run, bytes: Bytes) -> Vec<(u64, Bytes)> {
+        let len = run.len() as usize;
         let mut sound: Vec<(u64, Bytes)> = Vec::new();
         let mut begun: Option<usize> = None;
         let blocks = run.crcs.len();
@@ -407,23 +428,5 @@ impl Shared {
         if errors >= READ_ERRORS_MAX && !self.disabled.swap(true, Ordering::Relaxed) {
             tracing::error!(directory = %self.directory.display(), "the disk cache fails and is no longer used");
         }
-    }
-
-    /// Up to so many bytes: less at the end of the file.
-    fn read_file(&self, id: Id, start: u64, len: usize) -> io::Result<Vec<u8>> {
-        let file = self.data(id)?;
-        self.check(DiskOp::Read)?;
-        let mut bytes = Vec::with_capacity(len);
-        while bytes.len() < len {
-            let at = start + bytes.len() as u64;
-            match rustix::io::pread(&*file, rustix::buffer::spare_capacity(&mut bytes), at) {
-                Ok(0) => break,
-                Ok(_) => {}
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        bytes.truncate(len);
-        Ok(bytes)
     }
 }

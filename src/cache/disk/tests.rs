@@ -211,6 +211,40 @@ async fn the_size_limit_is_held_and_others_stay() {
 }
 
 #[tokio::test]
+async fn what_is_pinned_is_brought_as_far_as_pins_fit() {
+    let (world, dir) = (World::new(), tempfile::tempdir().expect("room"));
+    let cache = open(&world, dir.path(), 32 * MIB);
+    let small = world.object("small", "a", (9 << 20) + 5).await;
+    let large = world.object("large", "a", 100 << 20).await;
+    cache.pin(&small.0);
+    // Some of it is there.
+    read(&cache, &small, 100_000..200_000).await;
+    let before = world.gets();
+    cache.bring(&small.0, || true).await.expect("there");
+    assert_eq!(world.gets() - before, 2);
+    cache.bring(&small.0, || true).await.expect("there");
+    assert_eq!(world.gets() - before, 2, "nothing is missing");
+    assert_eq!(cost(&world, &cache, &small).await, 0);
+    // 70 % of the disk, as far as whole requests go.
+    cache.pin(&large.0);
+    cache.bring(&large.0, || true).await.expect("there");
+    assert_eq!(world.gets() - before, 3);
+    assert_eq!(cost(&world, &cache, &small).await, 0);
+    assert!(on_disk(dir.path()) <= 33 * MIB);
+    // Nobody wants it any more.
+    let other = world.object("other", "a", 1 << 20).await;
+    cache.unpin(&large.0);
+    cache.bring(&other.0, || false).await.expect("there");
+    assert_eq!(world.gets() - before, 3);
+    // An earlier run's blocks are known before anything is asked for.
+    drop(cache);
+    let cache = open(&world, dir.path(), 32 * MIB);
+    cache.pin(&small.0);
+    cache.bring(&small.0, || true).await.expect("there");
+    assert_eq!(world.gets() - before, 3);
+}
+
+#[tokio::test]
 async fn what_is_worth_more_stays_and_the_superseded_goes_first() {
     let (world, dir) = (World::new(), tempfile::tempdir().expect("room"));
     let cache = open(&world, dir.path(), 16 * MIB);

@@ -195,7 +195,7 @@ impl Writer {
     fn write(&mut self, id: Id, kind: ReadKind, from: u64, bytes: &[u8]) -> io::Result<()> {
         let data = self.shared.data(id)?;
         self.shared.check(DiskOp::Write)?;
-        data.write_all_at(bytes, from)?;
+        data.file.write_all_at(bytes, from)?;
         let first = from / SUB_BLOCK;
         let crcs: Vec<u32> = bytes.chunks(SUB_BLOCK as usize).map(crc32c::crc32c).collect();
         let last = first + crcs.len() as u64 - 1;
@@ -222,7 +222,7 @@ impl Writer {
 
     /// Whether the object has a directory that is its own.
     fn make_known(&mut self, id: Id, owner: &Owner) -> io::Result<bool> {
-        if self.shared.index().is(id, owner) {
+        if self.shared.index().is(id, &owner.key, owner.len) {
             return Ok(true);
         }
         let known = self.shared.index().knows(id);
@@ -300,7 +300,7 @@ impl Writer {
     fn punch(&self, (id, number): RegionId, extents: std::ops::Range<u64>) -> io::Result<()> {
         let records = vec![0; (extents.end - extents.start) as usize * RECORD];
         self.map(id)?.write_all_at(&records, map::record_at(extents.start))?;
-        punch_hole(&*self.shared.data(id)?, number * REGION)
+        punch_hole(&self.shared.data(id)?.file, number * REGION)
     }
 
     /// Removes an object from the index and the disk. What cannot be removed is found again by the next run.

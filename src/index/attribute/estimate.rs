@@ -204,13 +204,8 @@ impl Dictionary {
             return exact;
         }
         for (i, block) in self.blocks.iter().enumerate().take(blocks.end).skip(blocks.start) {
-            // What a block begins with is at most its first value, and above all of the block before.
-            let from = block.first.of().is_from(low);
-            let to = match self.blocks.get(i + 1) {
-                Some(next) => next.first.of().is_to(high),
-                None => self.ends_within(high),
-            };
-            sum.add(if from && to { block.whole() } else { block.part(None) });
+            let covered = self.is_covered(i, low, high);
+            sum.add(if covered { block.whole() } else { block.part(None) });
         }
         sum
     }
@@ -221,7 +216,7 @@ impl Dictionary {
     }
 
     /// Whether the greatest value is at or below a bound.
-    fn ends_within(&self, high: &Bound<Key>) -> bool {
+    pub(super) fn ends_within(&self, high: &Bound<Key>) -> bool {
         match (high, self.zone.as_ref().map(|z| &z.high)) {
             (Bound::Unbounded, _) => true,
             (high, Some(Bound::Included(max))) => max.of().is_to(high),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hashbrown::HashMap;
 
+use super::block::Entry;
 use super::candidates::Candidates;
 use super::key::{Key, KeyRef, is_empty_range, prefix_range};
 use super::rows::{Bitmap, Place};
@@ -65,14 +66,14 @@ pub struct Matches {
 
 /// How the values of some blocks are chosen.
 #[derive(Clone)]
-enum Selector {
+pub(super) enum Selector {
     Range(Bound<Key>, Bound<Key>),
     /// Strictly ascending.
     Keys(Arc<[Key]>),
     Matching(Arc<Matching>),
 }
 
-struct Matching {
+pub(super) struct Matching {
     low: Bound<Key>,
     high: Bound<Key>,
     /// Numbers of values that can match; `None` for all.
@@ -150,7 +151,7 @@ impl AttributeIndex {
     }
 
     /// The same keys, ascending strictly.
-    async fn ordered(&self, keys: &Arc<[Key]>) -> Result<Arc<[Key]>> {
+    pub(super) async fn ordered(&self, keys: &Arc<[Key]>) -> Result<Arc<[Key]>> {
         let keys = keys.clone();
         let weight = 16 * keys.len() as u64;
         let order = move |_: &Inner| {
@@ -166,8 +167,15 @@ impl AttributeIndex {
     }
 
     async fn select_keys(&self, which: Which, keys: Arc<[Key]>) -> Result<Bitset> {
-        let weight = 16 * keys.len() as u64;
-        let wanted = keys.clone();
+        let blocks = self.blocks_of(which, keys.clone()).await?;
+        self.select(which, blocks, Selector::Keys(keys)).await
+    }
+
+    /// The blocks that can have some keys, ascending.
+    ///
+    /// * `wanted` — strictly ascending
+    pub(super) async fn blocks_of(&self, which: Which, wanted: Arc<[Key]>) -> Result<Vec<usize>> {
+        let weight = 16 * wanted.len() as u64;
         let find = move |inner: &Inner| {
             let dictionary = match which {
                 Which::Values => inner.directory.values.as_ref(),
@@ -180,8 +188,7 @@ impl AttributeIndex {
             blocks.dedup();
             Ok(blocks)
         };
-        let blocks = self.compute(weight, find).await?;
-        self.select(which, blocks, Selector::Keys(keys)).await
+        self.compute(weight, find).await
     }
 
     async fn whole(&self, elements: &Arc<[Key]>) -> Result<Matches> {
@@ -311,13 +318,29 @@ impl Inner {
         selector: &Selector,
         mut rows: Bitset,
     ) -> Result<(Bitset, Vec<Bitmap>), Damaged> {
+        let mut bitmaps = Vec::new();
+        self.each_chosen(which, blocks, read, selector, |entry| match entry.place {
+            Place::Inline => entry.rows.iter().for_each(|row| rows.insert(*row as usize)),
+            Place::Elsewhere(bitmap) => bitmaps.push(bitmap),
+        })?;
+        Ok((rows, bitmaps))
+    }
+
+    /// Calls `visit` with the chosen values of some blocks.
+    pub(super) fn each_chosen(
+        &self,
+        which: Which,
+        blocks: &[usize],
+        read: &[Bytes],
+        selector: &Selector,
+        mut visit: impl FnMut(Entry<'_>),
+    ) -> Result<(), Damaged> {
         let dictionary = match which {
             Which::Values => self.directory.values.as_ref(),
             Which::Lengths => self.directory.lengths.as_ref(),
         };
-        let mut bitmaps = Vec::new();
         let Some(dictionary) = dictionary else {
-            return Ok((rows, bitmaps));
+            return Ok(());
         };
         for (block, bytes) in blocks.iter().zip(read) {
             let mut reader = dictionary.reader(*block, bytes, self.directory.rows)?;
@@ -333,16 +356,12 @@ impl Inner {
                 if is_abandoned() {
                     break;
                 }
-                if !selector.takes(entry.ordinal, entry.key, &mut keys) {
-                    continue;
-                }
-                match entry.place {
-                    Place::Inline => entry.rows.iter().for_each(|row| rows.insert(*row as usize)),
-                    Place::Elsewhere(bitmap) => bitmaps.push(bitmap),
+                if selector.takes(entry.ordinal, entry.key, &mut keys) {
+                    visit(entry);
                 }
             }
         }
-        Ok((rows, bitmaps))
+        Ok(())
     }
 }
 

@@ -29,6 +29,9 @@
 mod block;
 mod build;
 mod candidates;
+mod codes;
+mod combined;
+mod count;
 mod directory;
 mod estimate;
 mod evaluate;
@@ -46,6 +49,8 @@ mod tests;
 pub use block::Zone;
 pub use build::{Built, build};
 pub use candidates::Candidates;
+pub use codes::{CodeSet, Codes};
+pub use combined::Combined;
 pub use directory::Directory;
 pub use estimate::Estimate;
 pub use evaluate::{Matcher, Matches, Pattern, Predicate};

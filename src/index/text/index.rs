@@ -57,6 +57,11 @@ impl RowLengths {
         &self.present
     }
 
+    /// How many tokens a row has; 0 for null.
+    pub fn tokens_of(&self, row: u32) -> u32 {
+        self.tokens[row as usize]
+    }
+
     /// Rows with a value and their tokens.
     pub fn stats(&self) -> FieldStats {
         self.stats

@@ -9,8 +9,8 @@ use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
-use super::history::{Held, History};
-use super::plan::{Found, Keep, Plan, Retained, Unread, View, is_passed, plan, retained, retained_log};
+use super::history::{Held, Oldest};
+use super::plan::{Found, Keep, Plan, Unread, View, is_passed, next_change_ms, plan, retained, retained_log};
 use super::{GcOptions, SKEW_MAX};
 use crate::base::Runtime;
 use crate::base::clock::wall_ms;
@@ -51,8 +51,8 @@ pub enum CollectError {
     /// Nothing is deleted of what it may hold.
     #[error("hold {key} cannot be read")]
     Pin { key: String, source: DecodeError },
-    /// The log does not continue the newest manifest.
-    #[error("entry {0} does not continue the newest manifest: nothing is deleted")]
+    /// The log does not continue the oldest manifest that is kept.
+    #[error("entry {0} does not continue the manifests: no entry is deleted")]
     Broken(Seq),
     /// A listing does not show what was written before it.
     #[error("the store does not list what was just written")]
@@ -74,6 +74,15 @@ pub enum Looked {
     Elsewhere,
 }
 
+/// What one look has seen.
+pub(super) struct Look {
+    pub looked: Looked,
+    /// The newest manifest.
+    pub newest: Gen,
+    /// How long nothing more will be garbage unless something is published; `None` when that is not known.
+    pub wait: Option<Duration>,
+}
+
 /// Looks after the namespaces of a store. What it remembers of them saves requests.
 pub struct Collector {
     store: Store,
@@ -88,7 +97,7 @@ pub struct Collector {
 /// What is remembered of a namespace.
 #[derive(Default)]
 struct Known {
-    history: History,
+    oldest: Oldest,
     /// The blobs that entries name.
     blobs: BTreeMap<Seq, Vec<Ulid>>,
     pins: BTreeMap<Ulid, Pin>,
@@ -137,12 +146,21 @@ impl Collector {
     ///
     /// It has to be looked at again. What was deleted was garbage.
     pub async fn look(&mut self, ns: &NsKey) -> Result<Looked, CollectError> {
+        Ok(self.look_at(ns).await?.looked)
+    }
+
+    /// As [`look`](Self::look); also says what it has seen.
+    pub(super) async fn look_at(&mut self, ns: &NsKey) -> Result<Look, CollectError> {
         let here_ms = wall_ms(self.runtime.clock.as_ref());
         if lease::take(&self.store, ns, ROLE, self.node, here_ms, LEASE)
             .await?
             .is_none()
         {
-            return Ok(Looked::Elsewhere);
+            return Ok(Look {
+                looked: Looked::Elsewhere,
+                newest: Gen::ZERO,
+                wait: None,
+            });
         }
         let listing = self.list(ns).await?;
         let store_ms = clock_of(&listing).ok_or(CollectError::Listing)?;
@@ -150,7 +168,27 @@ impl Collector {
             return Err(CollectError::Skew { here_ms, store_ms });
         }
         let now_ms = store_ms.min(here_ms);
+        let newest = retained(&listing, now_ms, self.keep).newest;
         let found = self.decide(ns, &listing, now_ms).await?;
+        let looked = self.act(ns, &listing, &found, store_ms).await?;
+        let next = next_change_ms(&listing, now_ms, self.keep);
+        let wait = next.map(|at| Duration::from_millis(at - now_ms));
+        let is_long = looked == Looked::Later && wait.is_some_and(|wait| wait > self.options.interval);
+        if looked == Looked::Clean || is_long {
+            // Reading a manifest once more costs less than holding what it says for a day.
+            self.known.remove(ns);
+        }
+        Ok(Look { looked, newest, wait })
+    }
+
+    /// Does what was decided.
+    async fn act(
+        &mut self,
+        ns: &NsKey,
+        listing: &[Found],
+        found: &Plan,
+        store_ms: u64,
+    ) -> Result<Looked, CollectError> {
         match listing.iter().find(|f| matches!(f.object, NsObject::CollectionPlan(_))) {
             _ if self.options.dry_run => {
                 for object in &found.doomed {
@@ -158,13 +196,10 @@ impl Collector {
                 }
                 Ok(Looked::Later)
             }
-            Some(written) => self.second_look(ns, written, &found, store_ms).await,
+            Some(written) => self.second_look(ns, written, found, store_ms).await,
             None if !found.doomed.is_empty() => self.write_down(ns, &found.doomed).await,
             None if found.later => Ok(Looked::Later),
-            None => {
-                self.known.remove(ns);
-                Ok(Looked::Clean)
-            }
+            None => Ok(Looked::Clean),
         }
     }
 
@@ -192,13 +227,17 @@ impl Collector {
         if entries {
             self.check_chain(ns).await?;
         }
-        let keys: Vec<Path> = doomed.iter().map(|f| f.key.clone()).collect();
-        self.store.delete_all(&keys).await?;
+        // What names goes before what is named: in one batch there is no order.
+        let groups = doomed.chunk_by(|a, b| stage(&a.object) == stage(&b.object));
+        for group in groups {
+            let keys: Vec<Path> = group.iter().map(|f| f.key.clone()).collect();
+            self.store.delete_all(&keys).await?;
+        }
         self.store.delete(&written.key).await?;
         let bytes = doomed.iter().map(|f| f.bytes).sum();
         self.record(ns, &doomed, bytes);
         Ok(Looked::Deleted {
-            objects: keys.len(),
+            objects: doomed.len(),
             bytes,
         })
     }
@@ -257,14 +296,14 @@ impl Collector {
 
     /// Reads what decides, and decides.
     async fn decide(&mut self, ns: &NsKey, listing: &[Found], now_ms: u64) -> Result<Plan, CollectError> {
-        let retained = self.learn(ns, listing, now_ms).await?;
+        self.learn(ns, listing, now_ms).await?;
         let pins = self.holds(ns, listing, now_ms).await?;
-        let log = retained_log(listing, &self.known(ns).history, retained)?;
+        let log = retained_log(listing, &self.known(ns).oldest);
         let blobs = self.blobs(ns, listing, log).await?;
         let keep = self.keep;
         let view = View {
             listing,
-            history: &self.known(ns).history,
+            oldest: &self.known(ns).oldest,
             pins: &pins,
             blobs: Some(&blobs),
             now_ms,
@@ -280,27 +319,18 @@ impl Collector {
         ManifestStore::new(self.store.clone(), ns.clone(), self.runtime.cpu.clone())
     }
 
-    /// Reads the retained manifests that were not read yet.
-    async fn learn(&mut self, ns: &NsKey, listing: &[Found], now_ms: u64) -> Result<Retained, CollectError> {
-        let kept = retained(listing, now_ms, self.keep);
-        let manifests = self.manifests(ns);
-        let known = self.known(ns);
-        known.history.forget_before(kept.oldest);
-        let generations = listing.iter().filter_map(|f| match f.object {
-            NsObject::Manifest(generation) if generation >= kept.oldest => Some(generation),
-            _ => None,
-        });
-        let unread: BTreeSet<Gen> = known.history.missing(generations);
-        let reads = stream::iter(unread).map(|generation| {
-            let manifests = manifests.clone();
-            async move { Ok::<_, ManifestError>((generation, manifests.get(generation).await?)) }
-        });
-        let mut reads = reads.buffered(READ_AT_ONCE);
-        while let Some((generation, found)) = reads.try_next().await? {
-            let (manifest, _) = found.ok_or(Unread(generation))?;
-            self.known(ns).history.learn(&manifest);
+    /// Reads the oldest retained manifest. One GET, unless it is the one that was read last.
+    async fn learn(&mut self, ns: &NsKey, listing: &[Found], now_ms: u64) -> Result<(), CollectError> {
+        let oldest = retained(listing, now_ms, self.keep).oldest;
+        if self.known(ns).oldest.generation == oldest {
+            return Ok(());
         }
-        Ok(kept)
+        self.known(ns).oldest = match oldest {
+            Gen::ZERO => Oldest::default(),
+            // It may be gone since it was listed: another node collects.
+            _ => Oldest::of(&self.manifests(ns).get(oldest).await?.ok_or(Unread(oldest))?.0),
+        };
+        Ok(())
     }
 
     /// The holds on the objects of a namespace, and whether they are needed. One GET for each that was not read, and for
@@ -339,12 +369,12 @@ impl Collector {
         let target = &pin.target;
         let listing = self.list(target).await?;
         let has_entry = listing.iter().any(|f| f.object == NsObject::Entry(pin.entry));
-        let kept = self.learn(target, &listing, now_ms).await?;
-        let history = &self.known(target).history;
-        let covered = history.newest().is_some_and(|n| n.indexed_seq >= pin.entry);
-        // What the entry says is in no manifest yet.
-        let is_pending = has_entry && (kept.oldest == Gen::ZERO || !covered);
-        Ok(is_pending || history.names_foreign(owner, kept.oldest))
+        self.learn(target, &listing, now_ms).await?;
+        let oldest = &self.known(target).oldest;
+        // Whoever reads the past from the oldest manifest on comes by the entry; a name that was used before has such a
+        // past from the beginning.
+        let is_in_log = has_entry && pin.entry > oldest.indexed_seq;
+        Ok(is_in_log || oldest.names_foreign(owner))
     }
 
     /// The blobs that entries name which stay. One GET per such entry that was not read, when there are blobs at all.
@@ -375,24 +405,29 @@ impl Collector {
         Ok(self.known(ns).blobs.values().flatten().copied().collect())
     }
 
-    /// That the log continues the newest manifest, before entries are deleted that it has in segments. One GET, or two.
+    /// That the log continues the oldest manifest that is kept, before entries are deleted that it has in segments. One
+    /// GET, or two.
     async fn check_chain(&mut self, ns: &NsKey) -> Result<(), CollectError> {
-        let Some(newest) = self.known(ns).history.newest() else {
-            return Ok(());
-        };
+        let oldest = &self.known(ns).oldest;
+        let (indexed, digest) = (oldest.indexed_seq, oldest.indexed_digest);
         let log = Log::new(self.store.clone(), ns.clone(), self.runtime.cpu.clone());
-        let next = newest.indexed_seq.next();
-        let continues = match log.get(next).await? {
-            Some(logged) => logged.entry.prev_digest == newest.indexed_digest,
-            None => match log.get(newest.indexed_seq).await? {
-                Some(logged) => logged.digest == newest.indexed_digest,
-                None => false,
-            },
+        let continues = match log.get(indexed.next()).await? {
+            Some(logged) => logged.entry.prev_digest == digest,
+            None => log.get(indexed).await?.is_some_and(|logged| logged.digest == digest),
         };
         match continues {
             true => Ok(()),
-            false => Err(CollectError::Broken(next)),
+            false => Err(CollectError::Broken(indexed.next())),
         }
+    }
+}
+
+/// In which of several batches an object is deleted.
+fn stage(object: &NsObject) -> u8 {
+    match object {
+        NsObject::Manifest(_) => 0,
+        NsObject::Entry(_) => 1,
+        _ => 2,
     }
 }
 

@@ -13,26 +13,31 @@
 //!
 //! `cli` starts it. What is to be looked at is known from the manifests that this node's engine goes over to, and from
 //! the markers that nodes leave of what they know; what nobody has published to since it was clean is never looked at.
+//! Once a day, one node looks for namespaces whose markers were lost.
 //!
 //! # Cost
 //!
 //! One LIST of the markers per interval for the whole node. A look at a namespace with garbage costs two LISTs, a PUT
-//! and a DELETE for the lease, a GET per manifest that was not read yet, and where there are staged blobs, one per entry
-//! that was not. Deleting: a DELETE per object, a thousand in one request where the store can.
+//! and a DELETE for the lease, a GET for the oldest manifest that is kept, whatever the number of manifests, and where there
+//! are staged blobs, one per entry that was not read yet. Deleting: a DELETE per object, a thousand in one request where
+//! the store can.
 
 mod collector;
 mod history;
+mod marks;
 mod plan;
 mod runner;
+mod sweep;
 #[cfg(test)]
 mod tests;
 
 use std::time::Duration;
 
 pub use collector::{CollectError, Collector, Looked};
-pub use history::{Held, History, Newest};
+pub use history::{Held, Oldest};
 pub use plan::{Found, Keep, Plan, Retained, Unread, View, plan, retained, retained_log};
 pub use runner::run;
+pub use sweep::{SweepError, Swept, sweep_if_due};
 
 /// The largest difference between this node's clock and the store's.
 pub const SKEW_MAX: Duration = Duration::from_secs(300);
@@ -46,6 +51,8 @@ pub struct GcOptions {
     pub interval: Duration,
     /// The time between the two looks.
     pub second_look: Duration,
+    /// How often namespaces are looked for whose markers were lost, by one node for all; 0: never.
+    pub sweep: Duration,
     /// Only says what would be deleted.
     pub dry_run: bool,
 }
@@ -56,6 +63,7 @@ impl Default for GcOptions {
             retention: Duration::ZERO,
             interval: Duration::from_secs(3600),
             second_look: Duration::from_secs(600),
+            sweep: Duration::from_secs(24 * 3600),
             dry_run: false,
         }
     }

@@ -1,4 +1,4 @@
-//! What of a namespace is garbage: a pure function of a listing, the manifests and the holds.
+//! What of a namespace is garbage: a pure function of a listing, the oldest retained manifest and the holds.
 //!
 //! # What stays true
 //!
@@ -8,6 +8,16 @@
 //! - The newest manifest and the newest entry never go, nor do entries that a retained manifest does not have in
 //!   segments. What is retained is always the newest part of the manifests and of the log, without gaps.
 //! - What is not known to be garbage stays: foreign objects, and blobs while it is not known who names them.
+//!
+//! # Why the oldest retained manifest is enough
+//!
+//! `indexed_seq` never falls, so that manifest has the least of the log in segments: entries after it stay. What it names
+//! stays. What it does not name and a later one does was published after it; and what is published was uploaded within the
+//! grace time before, because jobs give up after half of it and no request takes effect later than the other half. So all
+//! that is older than the grace time before the *next* manifest, and that the oldest does not name, is named by none that
+//! is retained. (A branch may name again what was once given up; until the manifest that says so is the oldest, a hold
+//! keeps that.) Reading one manifest instead of all, thousands a day where rows are written all the time, costs this
+//! much: there, objects that lived for less than the grace time stay for up to twice as long.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,7 +25,7 @@ use std::time::Duration;
 use object_store::path::Path;
 use ulid::Ulid;
 
-use super::history::{Held, History};
+use super::history::{Held, Oldest};
 use crate::manifest::Gen;
 use crate::model::Seq;
 use crate::store::paths::{NsObject, OperationPart};
@@ -56,6 +66,9 @@ pub struct Retained {
     pub oldest: Gen,
     /// 0 when there is none.
     pub newest: Gen,
+    /// What was uploaded longer than the grace time before this is named by none after `oldest`, in milliseconds since the
+    /// epoch.
+    pub named_after_ms: u64,
 }
 
 /// Everything that decides what goes.
@@ -63,8 +76,8 @@ pub struct Retained {
 pub struct View<'a> {
     /// All objects of the namespace.
     pub listing: &'a [Found],
-    /// What the retained manifests say.
-    pub history: &'a History,
+    /// What the oldest retained manifest says.
+    pub oldest: &'a Oldest,
     /// All holds on its objects.
     pub pins: &'a [Held],
     /// The blobs that entries name which stay; `None` when it is not known, and then none goes.
@@ -82,9 +95,9 @@ pub struct Plan {
     pub later: bool,
 }
 
-/// A retained manifest was not read, so that it is not known what it names.
+/// The oldest retained manifest was not read, so that it is not known what it names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("manifest {0} is retained, and what it says is not known")]
+#[error("manifest {0} is the oldest retained, and what it says is not known")]
 pub struct Unread(pub Gen);
 
 /// Which manifests of a listing are retained.
@@ -97,36 +110,35 @@ pub fn retained(listing: &[Found], now_ms: u64, keep: Keep) -> Retained {
         })
         .collect();
     found.sort_unstable();
-    let Some((newest, _)) = found.last().copied() else {
-        return Retained {
-            oldest: Gen::ZERO,
-            newest: Gen::ZERO,
-        };
-    };
     // The first manifest succeeds the state without one.
-    let first = (found[0].0 == Gen(1)).then_some((Gen::ZERO, 0));
-    let all: Vec<(Gen, u64)> = first.into_iter().chain(found).collect();
-    let succeeded = all
-        .windows(2)
-        .find(|pair| is_young(pair[1].1, now_ms, keep.states()))
-        .map(|pair| pair[0].0);
-    Retained {
-        oldest: succeeded.unwrap_or(newest),
-        newest,
+    if found.first().is_none_or(|first| first.0 == Gen(1)) {
+        found.insert(0, (Gen::ZERO, 0));
+    }
+    let newest = found.last().map_or(Gen::ZERO, |(newest, _)| *newest);
+    let succeeded = found.windows(2).find(|pair| is_young(pair[1].1, now_ms, keep.states()));
+    match succeeded {
+        // Whatever comes next is published from now on.
+        None => Retained {
+            oldest: newest,
+            newest,
+            named_after_ms: now_ms,
+        },
+        Some(pair) => Retained {
+            oldest: pair[0].0,
+            newest,
+            named_after_ms: match pair[0].0.next() == pair[1].0 {
+                true => pair[1].1,
+                // A collection stopped in between: when the next one was published is not known.
+                false => pair[0].1,
+            },
+        },
     }
 }
 
 /// The entries that stay: those after the first, and the second.
-pub fn retained_log(listing: &[Found], history: &History, retained: Retained) -> Result<(Seq, Seq), Unread> {
+pub fn retained_log(listing: &[Found], oldest: &Oldest) -> (Seq, Seq) {
     let newest = entries(listing).map(|(seq, _)| seq).max().unwrap_or(Seq::ZERO);
-    let mut floor = match retained.oldest {
-        Gen::ZERO => Seq::ZERO,
-        oldest => history.indexed_seq(oldest).ok_or(Unread(oldest))?,
-    };
-    for generation in manifests(listing).filter(|g| *g >= retained.oldest) {
-        floor = floor.min(history.indexed_seq(generation).ok_or(Unread(generation))?);
-    }
-    Ok((floor, newest))
+    (oldest.indexed_seq, newest)
 }
 
 /// Whether an entry is not among those that stay.
@@ -139,10 +151,13 @@ pub fn is_passed(seq: Seq, (floor, newest): (Seq, Seq)) -> bool {
 ///
 /// # Errors
 ///
-/// When the history does not know a retained manifest.
+/// When another manifest is the oldest retained than the one that was read.
 pub fn plan(view: &View<'_>, keep: Keep) -> Result<Plan, Unread> {
     let retained = retained(view.listing, view.now_ms, keep);
-    let log = retained_log(view.listing, view.history, retained)?;
+    if view.oldest.generation != retained.oldest {
+        return Err(Unread(retained.oldest));
+    }
+    let log = retained_log(view.listing, view.oldest);
     let is_old = |found: &Found| !is_young(found.written_ms, view.now_ms, keep.grace);
     let mut doomed = Vec::new();
     doomed.extend(oldest_first(view.listing, is_old, |object| match object {
@@ -154,12 +169,19 @@ pub fn plan(view: &View<'_>, keep: Keep) -> Result<Plan, Unread> {
         _ => None,
     }));
     let held: BTreeSet<&NsObject> = view.pins.iter().flat_map(|pin| &pin.objects).collect();
-    let named = |object: &NsObject, oldest| view.history.names(object, oldest) || held.contains(object);
+    let named = |found: &Found| {
+        view.oldest.names(&found.object)
+            || held.contains(&found.object)
+            || is_young(found.written_ms, retained.named_after_ms, keep.grace)
+    };
     let ended = ended_operations(view.listing, view.now_ms, keep.grace);
-    let is_garbage = |object: &NsObject| match object {
-        NsObject::Segment(_) | NsObject::Deletions(_) => !named(object, retained.oldest),
+    let begun = operations(view.listing, |_, part| part != OperationPart::Done);
+    let is_garbage = |found: &Found| match &found.object {
+        NsObject::Segment(_) | NsObject::Deletions(_) => !named(found),
         NsObject::Blob(id) => view.blobs.is_some_and(|blobs| !blobs.contains(id)),
         NsObject::Pin(id) => view.pins.iter().any(|pin| pin.id == *id && !pin.needed),
+        // How it ended goes when the rest is gone: what seems to have begun and not ended would be done again.
+        NsObject::Operation(token, OperationPart::Done) => ended.contains(token) && !begun.contains(token),
         NsObject::Operation(token, _) => ended.contains(token),
         NsObject::Entry(_)
         | NsObject::Manifest(_)
@@ -167,28 +189,45 @@ pub fn plan(view: &View<'_>, keep: Keep) -> Result<Plan, Unread> {
         | NsObject::Lease { .. }
         | NsObject::CollectionPlan(_) => false,
     };
-    let mut rest: Vec<&Found> = view
-        .listing
-        .iter()
-        .filter(|f| is_old(f) && is_garbage(&f.object))
-        .collect();
-    // Of an operation, how it ended goes last.
-    rest.sort_by_key(|f| matches!(f.object, NsObject::Operation(_, OperationPart::Done)));
-    doomed.extend(rest.into_iter().cloned());
-    let later = will_be_garbage(view, retained.newest);
+    let rest = view.listing.iter().filter(|f| is_old(f) && is_garbage(f));
+    doomed.extend(rest.cloned());
+    let later = will_be_garbage(view, retained);
     Ok(Plan { doomed, later })
 }
 
+/// When the first object of a namespace gets so old that it, or what it keeps alive, may be garbage, in milliseconds since
+/// the epoch, if nothing is published until then. `None` when that may be at any time.
+pub fn next_change_ms(listing: &[Found], now_ms: u64, keep: Keep) -> Option<u64> {
+    let spans = [keep.grace, keep.states()].map(|span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX));
+    let mut next: Option<u64> = None;
+    for found in listing {
+        match found.object {
+            // A hold may end at any time without anybody saying so here.
+            NsObject::Pin(_) | NsObject::Operation(..) | NsObject::CollectionPlan(_) => return None,
+            NsObject::Head | NsObject::Lease { .. } => {}
+            _ => {
+                let old_at = spans.map(|span| found.written_ms.saturating_add(span).saturating_add(1));
+                let first = old_at.into_iter().filter(|at| *at > now_ms).min();
+                next = [next, first].into_iter().flatten().min();
+            }
+        }
+    }
+    next
+}
+
 /// Whether anything is there that only the past needs.
-fn will_be_garbage(view: &View<'_>, newest: Gen) -> bool {
-    let indexed = view.history.indexed_seq(newest).unwrap_or(Seq::ZERO);
+fn will_be_garbage(view: &View<'_>, retained: Retained) -> bool {
+    if retained.oldest < retained.newest {
+        return true;
+    }
+    let newest = view.oldest;
     let end = entries(view.listing).map(|(seq, _)| seq).max();
     view.listing.iter().any(|found| match &found.object {
-        NsObject::Entry(seq) => *seq <= indexed && Some(*seq) != end,
-        NsObject::Manifest(generation) => *generation < newest,
+        NsObject::Entry(seq) => *seq <= newest.indexed_seq && Some(*seq) != end,
+        NsObject::Manifest(generation) => *generation < newest.generation,
         // A hold may end at any time without anybody saying so here.
         NsObject::Pin(_) | NsObject::Operation(..) | NsObject::CollectionPlan(_) => true,
-        NsObject::Segment(_) | NsObject::Deletions(_) => !view.history.names(&found.object, newest),
+        NsObject::Segment(_) | NsObject::Deletions(_) => !newest.names(&found.object),
         // Those of entries that will go are counted with these.
         NsObject::Blob(id) => view.blobs.is_none_or(|blobs| !blobs.contains(id)),
         NsObject::Head | NsObject::Lease { .. } => false,
@@ -210,15 +249,21 @@ fn oldest_first<'a>(
 
 /// Copies by token nobody has written anything about for longer than the grace time.
 fn ended_operations(listing: &[Found], now_ms: u64, grace: Duration) -> BTreeSet<Ulid> {
-    let tokens = |wanted: fn(bool) -> bool| -> BTreeSet<Ulid> {
-        let of = |f: &Found| match f.object {
-            NsObject::Operation(token, _) if wanted(is_young(f.written_ms, now_ms, grace)) => Some(token),
-            _ => None,
-        };
-        listing.iter().filter_map(of).collect()
-    };
-    let (young, old) = (tokens(|young| young), tokens(|young| !young));
+    let is_of_age = |young: bool| move |f: &Found, _| is_young(f.written_ms, now_ms, grace) == young;
+    let (young, old) = (
+        operations(listing, is_of_age(true)),
+        operations(listing, is_of_age(false)),
+    );
     old.difference(&young).copied().collect()
+}
+
+/// The copies by token of which there is such an object.
+fn operations(listing: &[Found], wanted: impl Fn(&Found, OperationPart) -> bool) -> BTreeSet<Ulid> {
+    let of = |f: &Found| match f.object {
+        NsObject::Operation(token, part) if wanted(f, part) => Some(token),
+        _ => None,
+    };
+    listing.iter().filter_map(of).collect()
 }
 
 fn is_young(written_ms: u64, now_ms: u64, span: Duration) -> bool {
@@ -228,13 +273,6 @@ fn is_young(written_ms: u64, now_ms: u64, span: Duration) -> bool {
 fn entries(listing: &[Found]) -> impl Iterator<Item = (Seq, u64)> {
     listing.iter().filter_map(|f| match f.object {
         NsObject::Entry(seq) => Some((seq, f.written_ms)),
-        _ => None,
-    })
-}
-
-fn manifests(listing: &[Found]) -> impl Iterator<Item = Gen> {
-    listing.iter().filter_map(|f| match f.object {
-        NsObject::Manifest(generation) => Some(generation),
         _ => None,
     })
 }

@@ -1,13 +1,13 @@
 //! When which namespace is looked at.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::StreamExt;
 
-use super::{Collector, Looked};
-use crate::base::Runtime;
-use crate::base::{Tenant, context};
+use super::collector::Look;
+use super::marks::Marks;
+use super::{Collector, Looked, sweep};
+use crate::base::{Agenda, Runtime, Tenant, context};
 use crate::manifest::ManifestStore;
 use crate::model::Gen;
 use crate::namespace::Engine;
@@ -15,69 +15,102 @@ use crate::store::paths::{self, NsKey};
 use crate::store::{Store, StoreError};
 use crate::telemetry;
 
-/// How often the engine is asked which manifests it has gone over to. Costs no request.
+/// How often it is asked which manifests the engine has gone over to, and what is due. Costs no request.
 const WATCH: Duration = Duration::from_secs(10);
-/// How long a marker counts as being there; then it is written again with the next manifest.
-const MARKED_FOR: Duration = Duration::from_secs(3600);
+/// How long a node that ends takes to mark what was published last. The rest is found by a sweep.
+const LAST_MARKS: Duration = Duration::from_secs(5);
 /// Marked namespaces that are remembered; more are found by a later listing.
 const DUE_MAX: usize = 100_000;
-
-struct Runner {
-    engine: Engine,
-    runtime: Runtime,
-    store: Store,
-    /// `None` on nodes that only say what is to be looked at.
-    collector: Option<Collector>,
-    interval: Duration,
-    second_look: Duration,
-    /// The manifest of each open namespace that was seen last, and when its marker was written.
-    seen: BTreeMap<NsKey, (Gen, Option<Duration>)>,
-    /// When each namespace with garbage is looked at next.
-    due: BTreeMap<NsKey, Duration>,
-    list_at: Duration,
-}
+/// How many namespaces that a listing has found are looked at in an interval, about.
+const FOUND_PER_INTERVAL: u32 = 10_000;
 
 /// Collects garbage until `until` ends. What is going on then is given up.
 ///
-/// Costs one LIST per interval and thousand marked namespaces, a PUT per namespace that publishes and hour, and the looks.
+/// Costs one LIST per interval and thousand marked namespaces, a PUT per namespace that publishes and hour, the looks, and
+/// once a day on one node what a sweep costs.
 ///
 /// * `collector` — `None` where another node has the role: then only markers are left for it
 pub async fn run(engine: Engine, collector: Option<Collector>, until: impl Future<Output = ()>) {
-    let runtime = engine.runtime().clone();
-    let options = collector.as_ref().map(|c| c.options().clone()).unwrap_or_default();
-    let mut runner = Runner {
-        list_at: runtime.clock.boot() + runtime.rng.jitter(options.interval.min(Duration::from_secs(60))),
-        store: engine.store().clone(),
-        interval: options.interval,
-        second_look: options.second_look,
-        engine,
-        runtime,
-        collector,
-        seen: BTreeMap::new(),
-        due: BTreeMap::new(),
-    };
-    let forever = async {
+    let marks = Marks::new(engine.clone());
+    let collects = collector.is_some();
+    let marking = async {
         loop {
             tokio::time::sleep(WATCH).await;
-            runner.tick().await;
+            marks.write().await;
+            if !collects {
+                // Nobody asks.
+                marks.take_news();
+            }
+        }
+    };
+    // Marking does not wait for looks, which may take long.
+    let role = async {
+        match collector {
+            Some(collector) => {
+                let every = collector.options().sweep;
+                let mut looks = Looks::new(&engine, collector, &marks);
+                tokio::join!(looks.go_on(), sweep::run(&engine, every));
+            }
+            None => std::future::pending().await,
         }
     };
     tokio::select! {
         biased;
         () = until => {}
-        () = forever => {}
+        () = marking => {}
+        () = role => {}
+    }
+    if tokio::time::timeout(LAST_MARKS, marks.write()).await.is_err() {
+        tracing::debug!("the last markers of garbage were not written");
     }
 }
 
-impl Runner {
+/// The looks of one node.
+struct Looks<'a> {
+    runtime: Runtime,
+    store: Store,
+    collector: Collector,
+    marks: &'a Marks,
+    interval: Duration,
+    second_look: Duration,
+    /// When each namespace with garbage is looked at next.
+    due: Agenda<NsKey>,
+    list_at: Duration,
+}
+
+impl<'a> Looks<'a> {
+    fn new(engine: &Engine, collector: Collector, marks: &'a Marks) -> Self {
+        let runtime = engine.runtime().clone();
+        let (interval, second_look) = (collector.options().interval, collector.options().second_look);
+        Self {
+            list_at: runtime.clock.boot() + runtime.rng.jitter(interval.min(Duration::from_secs(60))),
+            store: engine.store().clone(),
+            runtime,
+            collector,
+            marks,
+            interval,
+            second_look,
+            due: Agenda::default(),
+        }
+    }
+
     fn now(&self) -> Duration {
         self.runtime.clock.boot()
     }
 
+    async fn go_on(&mut self) {
+        loop {
+            tokio::time::sleep(WATCH).await;
+            self.tick().await;
+        }
+    }
+
     async fn tick(&mut self) {
-        self.watch().await;
-        if self.collector.is_none() {
-            return;
+        let first = self.now() + self.interval;
+        for ns in self.marks.take_news() {
+            if self.due.get(&ns).is_none() {
+                self.due.set(ns, first);
+            }
         }
         if self.now() >= self.list_at {
             self.list_at = self.now() + self.interval;
@@ -86,49 +119,18 @@ impl Runner {
             }
         }
         let now = self.now();
-        let due: Vec<NsKey> = self
-            .due
-            .iter()
-            .filter(|(_, at)| **at <= now)
-            .map(|(ns, _)| ns.clone())
-            .collect();
+        // What is due again at once waits for the next time.
+        let due: Vec<NsKey> = std::iter::from_fn(|| self.due.pop_due(now)).collect();
         for ns in due {
             let tenant = Tenant::named(ns.org().as_str());
             context::for_tenant(tenant, self.look(&ns)).await;
         }
     }
 
-    /// Notes which namespaces have got newer manifests: then the older ones will be garbage.
-    async fn watch(&mut self) {
-        let now = self.now();
-        let mut seen = BTreeMap::new();
-        let mut marked = Vec::new();
-        for (org, name, generation) in self.engine.published() {
-            let ns = NsKey::new(org, name);
-            let (known, at) = self.seen.get(&ns).copied().unwrap_or((Gen::ZERO, None));
-            let is_marked = at.is_some_and(|at| now.saturating_sub(at) < MARKED_FOR);
-            if generation > known && !is_marked {
-                marked.push((ns, generation));
-                continue;
-            }
-            // One that came while the marker was thought to be there is marked when that time is over.
-            let noted = if is_marked { known } else { generation };
-            seen.insert(ns, (noted, at));
-        }
-        self.seen = seen;
-        for (ns, generation) in marked {
-            let put = self.store.put(&paths::collection_marker(&ns), Vec::new()).await;
-            if let Err(error) = &put {
-                tracing::warn!(namespace = %ns.namespace(), %error, "a marker of garbage was not written");
-            }
-            let first = now + self.interval;
-            self.due.entry(ns.clone()).or_insert(first);
-            self.seen.insert(ns, (generation, put.is_ok().then_some(now)));
-        }
-    }
-
     async fn list(&mut self) -> Result<(), StoreError> {
         let mut markers = self.store.list(&paths::collection_markers(), None);
+        let now = self.now();
+        let mut found = 0;
         while let Some(marker) = markers.next().await {
             let Some(ns) = paths::parse_collection_marker(&marker?.location) else {
                 continue;
@@ -136,28 +138,38 @@ impl Runner {
             if self.due.len() >= DUE_MAX {
                 break;
             }
-            let now = self.now();
-            self.due.entry(ns).or_insert(now);
+            if self.due.get(&ns).is_none() {
+                // What is found at once is spread over the interval.
+                let spread = self.interval / FOUND_PER_INTERVAL * found;
+                self.due.set(ns, now + spread.min(self.interval));
+                found += 1;
+            }
         }
         Ok(())
     }
 
     async fn look(&mut self, ns: &NsKey) {
-        let Some(collector) = &mut self.collector else { return };
-        let looked = collector.look(ns).await;
+        let since = self.now();
+        let looked = self.collector.look_at(ns).await;
         let now = self.now();
         let wait = match looked {
-            Ok(Looked::Clean) => {
-                self.due.remove(ns);
-                if let Err(error) = self.unmark(ns).await {
+            Ok(Look {
+                looked: Looked::Clean,
+                newest,
+                ..
+            }) => {
+                if let Err(error) = self.unmark(ns, newest, since).await {
                     tracing::debug!(namespace = %ns.namespace(), %error, "a marker of garbage was not removed");
                 }
                 return;
             }
-            Ok(Looked::Later | Looked::Elsewhere) => self.interval,
-            Ok(Looked::Planned { .. }) => self.second_look + WATCH,
-            // There may be more.
-            Ok(Looked::Deleted { .. }) => Duration::ZERO,
+            Ok(look) => match look.looked {
+                Looked::Planned { .. } => self.second_look + WATCH,
+                // There may be more.
+                Looked::Deleted { .. } => Duration::ZERO,
+                Looked::Later => look.wait.unwrap_or_default().max(self.interval),
+                Looked::Elsewhere | Looked::Clean => self.interval,
+            },
             Err(error) => {
                 metrics::counter!(telemetry::GC_FAILURES).increment(1);
                 let error = &error as &dyn std::error::Error;
@@ -165,20 +177,23 @@ impl Runner {
                 self.interval
             }
         };
-        self.due.insert(ns.clone(), now + wait);
+        self.due.set(ns.clone(), now + wait);
     }
 
     /// Removes the marker of a namespace, unless something was published since it was looked at. Costs a DELETE, a LIST
     /// and perhaps a PUT.
-    async fn unmark(&mut self, ns: &NsKey) -> Result<(), StoreError> {
+    ///
+    /// * `seen` — its newest manifest when it was looked at, after `since`
+    async fn unmark(&self, ns: &NsKey, seen: Gen, since: Duration) -> Result<(), StoreError> {
         let marker = paths::collection_marker(ns);
         self.store.delete(&marker).await?;
-        if let Some((_, at)) = self.seen.get_mut(ns) {
-            *at = None;
-        }
+        self.marks.removed(ns, since);
         let manifests = ManifestStore::new(self.store.clone(), ns.clone(), self.runtime.cpu.clone());
-        // More than one: published meanwhile.
-        if manifests.list().await.map_or(true, |found| found.len() > 1) {
+        let newest = manifests
+            .list()
+            .await
+            .map(|found| found.first().map_or(Gen::ZERO, |f| f.0));
+        if newest.map_or(true, |newest| newest != seen) {
             self.store.put(&marker, Vec::new()).await?;
         }
         Ok(())

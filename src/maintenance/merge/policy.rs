@@ -7,6 +7,7 @@ use crate::maintenance::UpkeepOptions;
 use crate::manifest::Manifest;
 use crate::model::Seq;
 use crate::segment::SegmentId;
+use crate::snapshot::Snapshot;
 
 /// Segments up to this size are of the lowest tier, in bytes.
 const LOWEST_TIER_BYTES: u64 = 1 << 20;
@@ -46,6 +47,27 @@ pub fn candidates(manifest: &Manifest, is_stale: impl Fn(SegmentId) -> bool) -> 
             // What a merge holds in memory is not compressed.
             bytes: s.meta.unpacked_bytes(),
             is_stale: is_stale(s.meta.id),
+        })
+        .collect()
+}
+
+/// The candidates of an open namespace. What only its tail has replaced counts as deleted.
+pub fn candidates_open(snapshot: &Snapshot) -> Vec<Candidate> {
+    let stored = snapshot
+        .segments
+        .iter()
+        .filter(|part| part.segment.meta().inline.is_none());
+    stored
+        .map(|part| {
+            let meta = part.segment.meta();
+            Candidate {
+                id: meta.id,
+                min_seq: meta.min_seq,
+                rows: meta.rows,
+                live: u32::try_from(part.live.count()).unwrap_or(u32::MAX),
+                bytes: meta.unpacked_bytes(),
+                is_stale: part.segment.lacks_index(&snapshot.schema),
+            }
         })
         .collect()
 }

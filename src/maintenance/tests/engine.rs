@@ -1,5 +1,6 @@
 //! Upkeep of an engine's namespaces, on its own and on another node.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use futures::TryStreamExt;
 use serde_json::{Value as Json, json};
 use tokio_util::sync::CancellationToken;
 
+use super::world::rows_of;
 use super::*;
 use crate::base::{CpuPool, Ledger, MemoryShare, Rng, Runtime, TokioClock, TokioSpawner};
 use crate::config::StoreConfig;
@@ -18,29 +20,34 @@ use crate::namespace::{Body, Engine, EngineOptions};
 use crate::store::Store;
 use crate::store::paths::{self, NsKey};
 
-struct Node {
-    engine: Engine,
-    runtime: Runtime,
-    store: Store,
-    stop: CancellationToken,
+pub struct Node {
+    pub engine: Engine,
+    pub runtime: Runtime,
+    pub store: Store,
+    pub stop: CancellationToken,
 }
 
-fn org() -> OrgId {
+pub fn org() -> OrgId {
     OrgId::default_org()
 }
 
-fn name(name: &str) -> NamespaceName {
+pub fn name(name: &str) -> NamespaceName {
     NamespaceName::parse(name).expect("a name")
 }
 
 impl Node {
-    fn new(backend: &ScriptedStore, seed: u64) -> Self {
+    pub fn new(backend: &ScriptedStore, seed: u64) -> Self {
+        Self::with_memory(backend, seed, 1 << 30)
+    }
+
+    /// * `bytes` — for bodies, and as many for tails
+    pub fn with_memory(backend: &ScriptedStore, seed: u64, bytes: u64) -> Self {
         let runtime = Runtime {
             clock: Arc::new(TokioClock::new(Duration::from_secs(1_700_000_000))),
             rng: Rng::seeded(seed),
             spawner: Arc::new(TokioSpawner::default()),
             cpu: CpuPool::inline(),
-            memory: Ledger::new(1 << 30, 1 << 30),
+            memory: Ledger::new(bytes, bytes),
         };
         let config = StoreConfig {
             url: "memory:".into(),
@@ -60,7 +67,7 @@ impl Node {
         }
     }
 
-    fn indexing(self, change: impl FnOnce(&mut UpkeepOptions)) -> Self {
+    pub fn indexing(self, change: impl FnOnce(&mut UpkeepOptions)) -> Self {
         let mut options = UpkeepOptions::default();
         change(&mut options);
         let upkeep = run_upkeep(
@@ -71,7 +78,7 @@ impl Node {
         self
     }
 
-    async fn write(&self, namespace: &str, body: Json) {
+    pub async fn write(&self, namespace: &str, body: Json) {
         let bytes = body.to_string();
         let charge = self
             .runtime
@@ -88,32 +95,45 @@ impl Node {
             .expect("written");
     }
 
-    async fn upsert(&self, namespace: &str, ids: std::ops::Range<u64>) {
+    pub async fn upsert(&self, namespace: &str, ids: std::ops::Range<u64>) {
         let rows: Vec<Json> = ids
             .map(|id| json!({"id": id, "n": id, "text": format!("row {id}")}))
             .collect();
         self.write(namespace, json!({ "upsert_rows": rows })).await;
     }
 
-    async fn manifest(&self, namespace: &str) -> Option<Manifest> {
+    pub async fn manifest(&self, namespace: &str) -> Option<Manifest> {
         let ns = NsKey::new(org(), name(namespace));
         let manifests = ManifestStore::new(self.store.clone(), ns, CpuPool::inline());
         manifests.listed().await.expect("read").map(|(manifest, _)| manifest)
     }
 
+    /// An indexer of this node that does what it is told.
+    pub fn indexer(&self, change: impl FnOnce(&mut UpkeepOptions)) -> Indexer {
+        let mut options = UpkeepOptions::default();
+        change(&mut options);
+        Indexer::new(self.engine.clone(), options)
+    }
+
+    /// The numbers of all rows by their ids, each once, as a new node reads them.
+    pub async fn read(&self, namespace: &str) -> BTreeMap<u64, i64> {
+        let snapshot = self.engine.newest(&org(), &name(namespace)).await.expect("read");
+        rows_of(&snapshot).await
+    }
+
     /// Rows in segments, and rows outside of them.
-    async fn rows(&self, namespace: &str) -> (usize, usize) {
+    pub async fn rows(&self, namespace: &str) -> (usize, usize) {
         let snapshot = self.engine.newest(&org(), &name(namespace)).await.expect("read");
         (snapshot.rows() - snapshot.unindexed_rows(), snapshot.unindexed_rows())
     }
 
-    async fn marked(&self) -> usize {
+    pub async fn marked(&self) -> usize {
         let listed = self.store.list(&paths::dirty_markers(), None);
         listed.try_collect::<Vec<_>>().await.expect("listed").len()
     }
 }
 
-async fn seconds(n: u64) {
+pub async fn seconds(n: u64) {
     tokio::time::sleep(Duration::from_secs(n)).await;
 }
 

@@ -1,11 +1,19 @@
-//! Which segments are merged.
+//! Which segments are merged, and what comes out.
 
+use serde_json::json;
 use ulid::Ulid;
 
+use super::engine::{Node, name, org};
 use super::*;
+use crate::base::CpuPool;
+use crate::cache::ReadKind;
 use crate::maintenance::merge::policy::{Candidate, choose};
+use crate::manifest::tests::scripted::ScriptedStore;
+use crate::model::Attribute;
 use crate::model::Seq;
 use crate::segment::SegmentId;
+use crate::segment::{EncodeOptions, Segment, encode};
+use crate::store::paths::{self, NsKey};
 
 const MIB: u64 = 1 << 20;
 
@@ -113,5 +121,149 @@ proptest! {
             }
         }
         prop_assert!(segments.iter().all(|c| c.live >= 80));
+    }
+}
+
+/// Every segment that was merged has the bytes that writing its rows anew gives.
+async fn assert_written_alike(node: &Node) {
+    let ns = NsKey::new(org(), name("docs"));
+    let manifest = node.manifest("docs").await.expect("there");
+    let attributes: Vec<Attribute> = manifest.schema.attributes().cloned().collect();
+    assert!(manifest.segments.iter().any(|s| s.meta.level > 0));
+    for meta in manifest.segments.iter().map(|s| &s.meta).filter(|m| m.level > 0) {
+        let cache = node.engine.cache();
+        let segment = Segment::open(meta.clone(), &ns, cache, &CpuPool::inline())
+            .await
+            .expect("opened");
+        let all: Vec<u32> = (0..meta.rows).collect();
+        let rows = segment.fetch(&all, &attributes, ReadKind::Scan).await.expect("read");
+        let options = EncodeOptions {
+            level: meta.level,
+            min_seq: meta.min_seq,
+            max_seq: meta.max_seq,
+        };
+        let anew = encode(meta.id, &rows, &manifest.schema, &options);
+        let stored = node.store.get(&paths::segment(&ns, meta.id.0)).await.expect("read");
+        assert!(stored.expect("there") == anew.bytes, "{} rows", meta.rows);
+        assert_eq!(meta, &anew.meta);
+    }
+}
+
+#[test]
+fn a_merge_writes_the_bytes_that_its_rows_give() {
+    run(async {
+        let node = Node::new(&ScriptedStore::new(), 1);
+        let indexer = node.indexer(|o| (o.inline, o.merge_fan_out) = (false, 3));
+        let schema = json!({
+            "title": {"type": "string", "full_text_search": true},
+            "tags": {"type": "[]string", "full_text_search": true},
+            "late": {"type": "string", "full_text_search": true},
+        });
+        for batch in 0..6u64 {
+            let rows: Vec<_> = (batch * 40..batch * 40 + 60)
+                .map(|id| {
+                    let mut row =
+                        json!({"id": id, "n": id, "title": format!("row {id} of batch {batch}, the {}th", id % 9)});
+                    if id % 3 > 0 {
+                        row["tags"] = json!([format!("tag {}", id % 5), format!("of {batch}")]);
+                    }
+                    if batch > 2 {
+                        row["late"] = json!(format!("late {}", id % 4));
+                    }
+                    row
+                })
+                .collect();
+            let deletes: Vec<u64> = (batch * 30..batch * 30 + 7).collect();
+            node.write("docs", json!({"upsert_rows": rows, "schema": schema})).await;
+            node.write("docs", json!({"deletes": deletes})).await;
+            assert_eq!(
+                indexer.flush(&org(), &name("docs")).await.expect("flushed"),
+                Done::Published
+            );
+            indexer.merge(&org(), &name("docs")).await.expect("done");
+        }
+        assert_written_alike(&node).await;
+        // Other tokens: the texts are analysed again.
+        let schema = json!({"title": {"type": "string", "full_text_search": {"stemming": true}}});
+        node.write(
+            "docs",
+            json!({"upsert_rows": [{"id": 1, "n": 1, "title": "rows"}], "schema": schema}),
+        )
+        .await;
+        indexer.flush(&org(), &name("docs")).await.expect("flushed");
+        while indexer.merge(&org(), &name("docs")).await.expect("done") == Done::Published {}
+        assert_written_alike(&node).await;
+    });
+}
+
+#[test]
+fn what_is_larger_than_a_merge_may_be_is_written_in_parts() {
+    run(async {
+        let backend = ScriptedStore::new();
+        let node = Node::new(&backend, 1);
+        super::faults::large_segment(&node).await;
+        let rows: Vec<u64> = (0..2_000).filter(|id| id % 3 == 0).collect();
+        node.write("docs", json!({ "deletes": rows })).await;
+        // Every batch of rows is a part: the largest are of 8 MiB.
+        let indexer = node.indexer(|o| (o.inline, o.merge_bytes_max) = (false, 1));
+        indexer.flush(&org(), &name("docs")).await.expect("flushed");
+        let before = node.read("docs").await;
+        assert_eq!(
+            indexer.merge(&org(), &name("docs")).await.expect("done"),
+            Done::Published
+        );
+        let manifest = node.manifest("docs").await.expect("there");
+        assert!(manifest.segments.iter().all(|s| s.live() == s.meta.rows));
+        assert_eq!(node.read("docs").await, before);
+    });
+}
+
+/// Bytes written for each byte of rows, by the log, flushes and merges; and the most segments there were.
+fn amplification(flush_kib: u64, flushes: u64) -> (f64, usize) {
+    let options = UpkeepOptions::default();
+    let (mut segments, mut written, mut logical, mut most) = (Vec::<Candidate>::new(), 0, 0, 0);
+    // Rows of 1 KiB.
+    let segment = |n: u128, rows: u64| Candidate {
+        rows: rows as u32,
+        live: rows as u32,
+        ..candidate(n, rows << 10, 100)
+    };
+    let mut numbers = 1u128..;
+    for n in 0..flushes {
+        let rows = flush_kib * (97 + n % 13) / 100;
+        // A quarter of them replace or delete older ones, wherever they are.
+        let all: u64 = segments.iter().map(|s| u64::from(s.live)).sum();
+        for old in &mut segments {
+            old.live -= (u64::from(old.live) * (rows / 4) / all.max(1)) as u32;
+        }
+        segments.push(segment(numbers.next().expect("endless"), rows));
+        (logical, written) = (logical + rows, written + 2 * rows);
+        loop {
+            let chosen = choose(&segments, &options);
+            if chosen.is_empty() {
+                break;
+            }
+            let inputs: Vec<Candidate> = segments.extract_if(.., |c| chosen.contains(&c.id)).collect();
+            let live = inputs.iter().map(|c| u64::from(c.live)).sum();
+            written += live;
+            segments.push(segment(numbers.next().expect("endless"), live));
+        }
+        most = most.max(segments.len());
+    }
+    (written as f64 / logical as f64, most)
+}
+
+#[test]
+fn a_steady_load_is_rewritten_a_few_times() {
+    for (flush_kib, flushes) in [
+        (300, 2_000),
+        (2 << 10, 1_000),
+        (8 << 10, 50),
+        (8 << 10, 1_000),
+        (64 << 10, 200),
+    ] {
+        let (written, segments) = amplification(flush_kib, flushes);
+        assert!(written < 6.5, "{written:.2} in flushes of {flush_kib} KiB");
+        assert!(segments < 80, "{segments} segments of flushes of {flush_kib} KiB");
     }
 }

@@ -314,7 +314,7 @@ impl World {
             let deleted = self.manifests().deletions(named).await?;
             segments.push(SegmentPart {
                 segment: Arc::new(segment),
-                live: Arc::new(live_rows(&deleted, named.meta.rows)),
+                live: Arc::new(live_rows(&deleted, named.meta.rows).into()),
             });
         }
         let snapshot = Snapshot {
@@ -384,7 +384,7 @@ async fn apply(snapshot: &Snapshot, entry: &Entry, digest: Digest) -> Snapshot {
         }
         segments.push(SegmentPart {
             segment: part.segment.clone(),
-            live: Arc::new(live),
+            live: Arc::new(live.into()),
         });
     }
     let ready = Snapshot {

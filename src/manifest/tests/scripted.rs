@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -24,7 +25,19 @@ pub enum Fault {
     Conflict,
     /// Refused for lack of permission.
     Denied,
+    /// The disk is full; the store did nothing.
+    Full,
 }
+
+/// A call, for whoever listens in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    Get,
+    Put,
+}
+
+/// Does something before a call, and says what happens to it.
+type Between = dyn Fn(Call, &Path) -> BoxFuture<'static, Option<Fault>> + Send + Sync;
 
 impl Fault {
     pub const ALL: [Fault; 4] = [Fault::Before, Fault::After, Fault::Conflict, Fault::Denied];
@@ -34,6 +47,7 @@ impl Fault {
 struct Script {
     calls: u64,
     faults: BTreeMap<u64, Fault>,
+    between: Option<Arc<Between>>,
 }
 
 /// Clones share objects and script.
@@ -51,6 +65,19 @@ impl ScriptedStore {
         }
     }
 
+    /// The same objects by another way, without faults.
+    pub fn aside(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            script: Arc::default(),
+        }
+    }
+
+    /// Has each GET and PUT wait for what `between` does, and meet the fault that it says.
+    pub fn listen(&self, between: impl Fn(Call, &Path) -> BoxFuture<'static, Option<Fault>> + Send + Sync + 'static) {
+        self.script.lock().expect("whole").between = Some(Arc::new(between));
+    }
+
     /// The `n`-th call from now, counted from 0, meets this fault.
     pub fn fail(&self, n: u64, fault: Fault) {
         let mut script = self.script.lock().expect("whole");
@@ -58,20 +85,28 @@ impl ScriptedStore {
         script.faults.insert(at, fault);
     }
 
-    /// Forgets the faults that did not happen.
+    /// Forgets the faults that did not happen, and who listens in.
     pub fn heal(&self) {
-        self.script.lock().expect("whole").faults.clear();
+        let mut script = self.script.lock().expect("whole");
+        script.faults.clear();
+        script.between = None;
     }
 
     pub fn calls(&self) -> u64 {
         self.script.lock().expect("whole").calls
     }
 
-    fn draw(&self) -> Option<Fault> {
-        let mut script = self.script.lock().expect("whole");
-        let call = script.calls;
-        script.calls += 1;
-        script.faults.remove(&call)
+    async fn draw(&self, call: Call, path: &Path) -> Option<Fault> {
+        let (fault, between) = {
+            let mut script = self.script.lock().expect("whole");
+            let call = script.calls;
+            script.calls += 1;
+            (script.faults.remove(&call), script.between.clone())
+        };
+        match between {
+            Some(between) => between(call, path).await.or(fault),
+            None => fault,
+        }
     }
 }
 
@@ -85,6 +120,10 @@ fn failed(path: &Path, fault: Fault) -> Error {
         Fault::Conflict => Error::AlreadyExists {
             path,
             source: "by script".into(),
+        },
+        Fault::Full => Error::Generic {
+            store: "scripted",
+            source: Box::new(std::io::Error::from(std::io::ErrorKind::StorageFull)),
         },
         Fault::Denied => Error::PermissionDenied {
             path,
@@ -108,7 +147,7 @@ impl fmt::Display for ScriptedStore {
 #[async_trait]
 impl ObjectStore for ScriptedStore {
     async fn put_opts(&self, path: &Path, body: PutPayload, options: PutOptions) -> Result<PutResult> {
-        match self.draw() {
+        match self.draw(Call::Put, path).await {
             None => self.inner.put_opts(path, body, options).await,
             Some(Fault::After) => {
                 let _ = self.inner.put_opts(path, body, options).await;
@@ -120,7 +159,7 @@ impl ObjectStore for ScriptedStore {
     }
 
     async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
-        match self.draw() {
+        match self.draw(Call::Get, path).await {
             None => self.inner.get_opts(path, options).await,
             Some(_) => Err(failed(path, Fault::Before)),
         }
@@ -143,6 +182,13 @@ impl ObjectStore for ScriptedStore {
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.inner.copy_opts(from, to, options).await
+        match self.draw(Call::Put, to).await {
+            None => self.inner.copy_opts(from, to, options).await,
+            Some(Fault::After) => {
+                let _ = self.inner.copy_opts(from, to, options).await;
+                Err(failed(to, Fault::After))
+            }
+            Some(fault) => Err(failed(to, fault)),
+        }
     }
 }

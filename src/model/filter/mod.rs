@@ -13,6 +13,7 @@ mod tests;
 pub use operator::FilterOp;
 pub use parse::parse;
 
+use operator::OperandKind;
 use serde_json::Value as Json;
 
 /// The most nodes a filter may have.
@@ -48,6 +49,20 @@ impl Filter {
             op,
             operand: Operand::Value(operand.into()),
             options: CompareOptions::None,
+        }
+    }
+
+    /// How many nodes and operands there are; a pattern or a text, which is compiled or analysed, counts as many.
+    pub fn weight(&self) -> usize {
+        const COMPILED: usize = 1000;
+        match self {
+            Filter::And(list) | Filter::Or(list) => list.iter().fold(1, |sum, f| sum + f.weight()),
+            Filter::Not(inner) => 1 + inner.weight(),
+            Filter::Compare { op, operand, .. } => match (op.operand(), operand) {
+                (OperandKind::Value, Operand::Value(Json::Array(list))) => 1 + list.len(),
+                (OperandKind::Value, _) => 1,
+                (OperandKind::Pattern | OperandKind::FuzzyQuery | OperandKind::Text, _) => COMPILED,
+            },
         }
     }
 }

@@ -123,6 +123,32 @@ pub(in crate::namespace) fn repeated_bytes(
     rows.saturating_mul(values).min(limits.body_bytes_max)
 }
 
+/// How many rows of segments a write moves into memory at most: those that it patches, and those that its conditions
+/// are evaluated on.
+///
+/// * `rows` — how many there are in segments
+pub(in crate::namespace) fn promoted_rows(write: &Write, matched: Option<&Matched>, rows: u64, limits: &Limits) -> u64 {
+    let conditions = &write.conditions;
+    let patches = write.patches.iter().flatten().map(|batch| batch.len());
+    let upserts = write
+        .upserts
+        .iter()
+        .filter(|_| conditions.upsert.is_some())
+        .map(|batch| batch.len());
+    let deletes = write
+        .deletes
+        .iter()
+        .filter(|_| conditions.delete.is_some())
+        .map(IdColumn::len);
+    let named = patches.chain(upserts).chain(deletes).sum::<usize>() as u64;
+    let most = limits.patch_by_filter_max as u64;
+    let found = match &write.patch_by_filter {
+        Some(_) => matched.map_or(most, |m| m.patched.min(most)),
+        None => 0,
+    };
+    named.saturating_add(found).min(rows)
+}
+
 fn address(chunk: &Arc<Chunk>) -> usize {
     Arc::as_ptr(chunk).addr()
 }

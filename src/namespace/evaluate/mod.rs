@@ -12,6 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use uuid::Uuid;
 
+use crate::base::Charge;
 use crate::error::{Error, ErrorKind};
 use crate::model::access::{self, Access, Guard, Target, forbidden};
 use crate::model::embed::Models;
@@ -21,7 +22,7 @@ use crate::model::{IdempotencyKey, Invalid, Limits, NamespaceName, RowBatch, Sch
 use crate::snapshot::{Remembered, Snapshot};
 use crate::wal::{BlobRef, Operation, Reply};
 
-pub(super) use by_filter::{Matched, Unmatched, repeated_bytes};
+pub(super) use by_filter::{Matched, Unmatched, promoted_rows, repeated_bytes};
 use rows::Rows;
 use search::search;
 pub(super) use stored::Stored;
@@ -69,6 +70,9 @@ pub(super) struct WriteRequest {
     pub matched: Option<Matched>,
     /// What its patch by filter repeats, in bytes; see [`repeated_bytes`].
     pub repeated_bytes: u64,
+    /// Holds the memory for rows that it makes the tail hold, until it is answered.
+    #[expect(dead_code, reason = "it is held, and given back with the request")]
+    pub promoted: Option<Charge>,
     pub key: Option<IdempotencyKey>,
 }
 

@@ -48,6 +48,7 @@ impl World {
             staged: None,
             matched: matched.unwrap_or(None),
             repeated_bytes: 0,
+            promoted: None,
         })))
     }
 

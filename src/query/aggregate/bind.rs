@@ -18,10 +18,29 @@ pub struct BoundAggregation {
 }
 
 impl BoundAggregation {
+    /// Whether all that is asked is how many rows there are, in all or in each group.
+    pub(in crate::query) fn counts_rows(&self) -> bool {
+        self.aggregates.iter().all(|a| a.function == Function::Count)
+    }
+
+    /// Whether there is one answer over all rows.
+    pub(in crate::query) fn is_ungrouped(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// Where the keys come from.
+    pub(in crate::query) fn keys(&self) -> impl Iterator<Item = Source> {
+        self.keys.iter().map(|k| k.source)
+    }
+
+    /// Where the values come from that are aggregated.
+    pub(in crate::query) fn aggregated(&self) -> impl Iterator<Item = Source> {
+        self.aggregates.iter().filter_map(|a| a.function.source())
+    }
+
     /// Where all values come from.
     pub(in crate::query) fn sources(&self) -> impl Iterator<Item = Source> {
-        let aggregated = self.aggregates.iter().filter_map(|a| a.function.source());
-        self.keys.iter().map(|k| k.source).chain(aggregated)
+        self.keys().chain(self.aggregated())
     }
 }
 

@@ -59,6 +59,12 @@ impl ExactSum {
         self.add_to(bin as u8, share);
     }
 
+    /// Adds one float several times, fewer than 2^32: then it fits its bin.
+    pub fn add_times(&mut self, x: f64, times: u64) {
+        let (bin, share) = share(x);
+        self.add_to(bin as u8, share * i128::from(times));
+    }
+
     /// Adds many floats.
     pub fn add_all(&mut self, many: &ManyFloats) {
         for (bin, share) in many.bins.iter().enumerate().filter(|(_, share)| **share != 0) {

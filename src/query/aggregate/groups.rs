@@ -11,16 +11,17 @@ use std::sync::Arc;
 use hashbrown::{DefaultHashBuilder, HashSet, HashTable};
 
 use super::bind::{BoundAggregation, BoundKey};
+use super::dense::{self, Parts};
 use super::{Selected, Tally};
 use crate::base::is_abandoned;
-use crate::index::attribute::Key;
+use crate::index::attribute::{Combined, Key};
 use crate::model::{Invalid, Value};
 use crate::query::key::{self, Source, SourceColumn, float_word, int_word, take_value, value_of_word};
 use crate::query::values::{ListView, Values};
-use crate::tail::{Chunk, Part};
+use crate::tail::Chunk;
 
 /// A null, or 2^64 and the word of a value.
-type WordKey = u128;
+pub(super) type WordKey = u128;
 const VALUE: WordKey = 1 << 64;
 
 /// The smallest keys of some rows, in any order, with every one that is among the smallest of all rows.
@@ -28,6 +29,8 @@ pub(super) struct Keys {
     least: LeastKeys,
     /// Groups that the rows fall into, added up; counted where arrays are combined.
     combinations: u64,
+    /// The same keys of rows whose keys are codes.
+    pub seen: dense::Seen,
 }
 
 enum LeastKeys {
@@ -50,30 +53,52 @@ pub(super) enum Groups {
 /// # Errors
 ///
 /// The rows have too many combinations of elements.
-pub(super) fn find(asked: &BoundAggregation, parts: &[Part], selected: &[Selected]) -> Result<Keys, Invalid> {
+pub(super) fn find(asked: &BoundAggregation, parts: Parts<'_>, selected: &[Selected]) -> Result<Keys, Invalid> {
     let mut combinations = 0;
+    let (mut seen, mut hashed) = (dense::Seen::new(), Vec::new());
+    for rows in selected {
+        match parts.combined(rows.part) {
+            Some(combined) => dense::see(combined, rows, &mut seen),
+            None => hashed.push((&*parts.parts[rows.part].chunk, rows)),
+        }
+    }
     let least = match asked.keys.as_slice() {
         [] => LeastKeys::One,
         [only] if only.source.has_words() => {
             let mut least = Least::new(asked.limit);
-            for rows in selected {
-                let chunk = &parts[rows.part].chunk;
+            for (chunk, rows) in hashed {
                 each_word(only.source, chunk, rows, |_, key| least.offer(&key));
+            }
+            for (part, numbers) in &seen {
+                let combined = parts.combined(*part).expect("these numbers were seen");
+                let keys = numbers.iter().map(|number| dense::word_of(combined, number as u32));
+                keys.for_each(|key| least.offer(&key));
             }
             LeastKeys::Words(least.into_keys())
         }
         keys => {
             let mut least = Least::new(asked.limit);
-            for rows in selected {
-                let chunk = &parts[rows.part].chunk;
+            for (chunk, rows) in hashed {
                 let mut rows = KeysOfRows::new(keys, chunk, rows);
                 rows.count_combinations(&mut combinations, asked.combinations_max)?;
                 rows.each(|_, key| least.offer(key));
             }
+            let mut key = Vec::new();
+            for (part, numbers) in &seen {
+                let combined = parts.combined(*part).expect("these numbers were seen");
+                for number in numbers.iter() {
+                    dense::bytes_of(combined, number as u32, &mut key);
+                    least.offer(key.as_slice());
+                }
+            }
             LeastKeys::Bytes(least.into_keys())
         }
     };
-    Ok(Keys { least, combinations })
+    Ok(Keys {
+        least,
+        combinations,
+        seen,
+    })
 }
 
 /// The keys that are known of a segment.
@@ -83,7 +108,11 @@ pub(super) fn of_tally(asked: &BoundAggregation, tally: &Tally) -> Keys {
         [only] if only.source.has_words() => LeastKeys::Words(keys_of(tally, word_key).map(|(key, _)| key).collect()),
         _ => LeastKeys::Bytes(keys_of(tally, byte_key).map(|(key, _)| key).collect()),
     };
-    Keys { least, combinations: 0 }
+    Keys {
+        least,
+        combinations: 0,
+        seen: dense::Seen::new(),
+    }
 }
 
 /// The keys of a tally, each with how many rows it has.
@@ -97,7 +126,7 @@ fn keys_of<K>(tally: &Tally, key: impl Fn(Option<&Key>) -> K) -> impl Iterator<I
     )
 }
 
-fn word_key(key: Option<&Key>) -> WordKey {
+pub(super) fn word_key(key: Option<&Key>) -> WordKey {
     match key {
         None => 0,
         Some(Key::Word(word)) => VALUE | WordKey::from(*word),
@@ -168,6 +197,26 @@ impl Groups {
                 KeysOfRows::new(keys, chunk, rows).each(|row, key| visit(row, numbered.get(key)));
             }
             _ => rows.rows.iter().for_each(|row| visit(rows.start + row, Some(0))),
+        }
+    }
+
+    /// The group of the answer that rows with this number are in.
+    ///
+    /// * `key` — of no meaning; for the next call
+    pub fn of_number(
+        &self,
+        asked: &BoundAggregation,
+        combined: &Combined,
+        number: u32,
+        key: &mut Vec<u8>,
+    ) -> Option<u32> {
+        match (self, asked.keys.as_slice()) {
+            (Groups::Words(numbered), [_]) => numbered.get(&dense::word_of(combined, number)),
+            (Groups::Bytes(numbered), _) => {
+                dense::bytes_of(combined, number, key);
+                numbered.get(key.as_slice())
+            }
+            _ => Some(0),
         }
     }
 

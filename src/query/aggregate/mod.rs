@@ -14,10 +14,12 @@
 //!
 //! # Cost
 //!
-//! No requests. One look into a hash table per row and pass; without groups one pass over each column. Of segments
-//! whose attribute indexes know it all (`tally`), one look per distinct value.
+//! No requests. One look into a hash table per row and pass, into a plain one for rows of segments whose keys have codes
+//! (`dense`); without groups one pass over each column. Of segments whose attribute indexes know it all (`tally`), one look
+//! per distinct value.
 
 mod bind;
+mod dense;
 mod exact_sum;
 mod groups;
 mod state;
@@ -27,10 +29,11 @@ mod tally;
 mod tests;
 
 pub use bind::{BoundAggregation, bind};
-pub(super) use tally::{Tally, tally};
+pub(super) use tally::{Tally, Ways, tally};
 
 use std::sync::Arc;
 
+use dense::Parts;
 use groups::Groups;
 use state::{Counted, Members};
 
@@ -41,7 +44,6 @@ use super::{Group, QueryResult};
 use crate::base::{Bitset, CpuPool, Priority};
 use crate::error::Result;
 use crate::model::Invalid;
-use crate::tail::Part;
 
 /// Some rows of one part.
 struct Selected {
@@ -51,6 +53,8 @@ struct Selected {
     rows: Bitset,
 }
 
+/// Rows in memory, and values of indexes, that are looked at in place.
+const LITTLE: usize = 2048;
 /// Rows and groups that are gathered before the aggregates see them: few enough for the processor's cache.
 const MEMBERS: usize = 4096;
 
@@ -69,39 +73,75 @@ pub(super) async fn run(work: &Arc<Work>, asked: &Arc<BoundAggregation>, cpu: &C
                 rows: work.eligible(piece),
             };
             let selected: Vec<_> = pieces.iter().map(select).collect();
-            groups::find(&asked, &work.parts, &selected).map(|keys| (selected, keys))
+            groups::find(&asked, Parts::of(work), &selected).map(|keys| (selected, keys))
         }
     };
+    let in_place = CpuPool::inline();
+    let cpu = if is_little(work) { &in_place } else { cpu };
     let found: Result<Vec<_>, Invalid> = work.scatter(cpu, true, find).await.into_iter().collect();
     let (selected, mut keys): (Vec<_>, Vec<_>) = found?.into_iter().unzip();
     keys.extend(work.tallies.iter().map(|tally| groups::of_tally(asked, tally)));
     let number = {
-        let asked = asked.clone();
-        move || Groups::number(&asked, keys)
+        let (asked, work) = (asked.clone(), work.clone());
+        move || -> Result<_, Invalid> {
+            let mut seen = dense::Seen::new();
+            keys.iter_mut()
+                .for_each(|keys| dense::merge(&mut seen, std::mem::take(&mut keys.seen)));
+            let groups = Groups::number(&asked, keys)?;
+            let tables = dense::tables(&asked, Parts::of(&work), &groups, &seen);
+            Ok((groups, tables))
+        }
     };
-    let groups = Arc::new(cpu.run(Priority::Foreground, number).await?);
+    let numbered = Arc::new(cpu.run(Priority::Foreground, number).await?);
     let jobs = selected.into_iter().map(|selected| {
-        let (asked, work, groups) = (asked.clone(), work.clone(), groups.clone());
-        move || count(&asked, &work.parts, &selected, &groups)
+        let (asked, work, numbered) = (asked.clone(), work.clone(), numbered.clone());
+        move || count(&asked, Parts::of(&work), &selected, &numbered)
     });
     let mut counted = cpu.run_all(Priority::Foreground, jobs.collect()).await;
     if !work.tallies.is_empty() {
-        let (asked, work, groups) = (asked.clone(), work.clone(), groups.clone());
-        let count = move || counted_of_tallies(&asked, &work.tallies, &groups);
+        let (asked, work, numbered) = (asked.clone(), work.clone(), numbered.clone());
+        let count = move || counted_of_tallies(&asked, &work.tallies, &numbered.0);
         counted.push(cpu.run(Priority::Foreground, count).await);
     }
     let answer = {
         let asked = asked.clone();
-        move || answer(&asked, &groups, counted)
+        move || answer(&asked, &numbered.0, counted)
     };
     Ok(cpu.run(Priority::Foreground, answer).await?)
 }
 
+/// Whether all that is left takes less than a hand-over to another thread.
+fn is_little(work: &Work) -> bool {
+    let rows: usize = work
+        .parts
+        .iter()
+        .filter(|p| !p.live.none())
+        .map(|p| p.chunk.len())
+        .sum();
+    let known: usize = work.tallies.iter().map(Tally::len).sum();
+    // What a filter costs is not known here.
+    rows <= if work.plan.filter.is_some() { 0 } else { LITTLE } && known <= LITTLE
+}
+
 /// Computes the aggregates of some rows.
-fn count(asked: &BoundAggregation, parts: &[Part], selected: &[Selected], groups: &Groups) -> Result<Counted, Invalid> {
+fn count(
+    asked: &BoundAggregation,
+    parts: Parts<'_>,
+    selected: &[Selected],
+    (groups, tables): &(Groups, dense::Tables),
+) -> Result<Counted, Invalid> {
     let mut counted = Counted::new(asked, groups.len());
     for rows in selected {
-        let chunk = &parts[rows.part].chunk;
+        let chunk = &parts.parts[rows.part].chunk;
+        let dense = parts.combined(rows.part).zip(tables.get(&rows.part));
+        if let Some((combined, table)) = dense.filter(|_| asked.counts_rows()) {
+            for (group, rows) in table.iter().zip(combined.count(rows.start, &rows.rows)) {
+                if *group != dense::NO_GROUP {
+                    counted.add_rows(*group as usize, rows);
+                }
+            }
+            continue;
+        }
         let column = |a: &bind::BoundAggregate| a.function.source().map_or(SourceColumn::Null, |s| s.column(chunk));
         let columns: Vec<_> = asked.aggregates.iter().map(column).collect();
         if let Groups::One = groups {
@@ -111,7 +151,7 @@ fn count(asked: &BoundAggregation, parts: &[Part], selected: &[Selected], groups
         }
         let mut members = Vec::with_capacity(MEMBERS);
         let mut outcome = Ok(());
-        groups.each_member(asked, chunk, rows, |row, group| {
+        let visit = |row, group| {
             members.push((row, group));
             if members.len() == MEMBERS {
                 if outcome.is_ok() {
@@ -119,7 +159,11 @@ fn count(asked: &BoundAggregation, parts: &[Part], selected: &[Selected], groups
                 }
                 members.clear();
             }
-        });
+        };
+        match dense {
+            None => groups.each_member(asked, chunk, rows, visit),
+            Some((combined, table)) => dense::each_member(combined, rows, table, visit),
+        }
         outcome?;
         counted.add(&columns, &Members::Grouped(&members))?;
     }

@@ -343,6 +343,13 @@ impl State {
                 sums[0] += value * i128::from(rows);
                 counts[0] += rows;
             }
+            (State::Floats { sums, counts }, Key::Word(word)) => {
+                let Value::Float(value) = value_of_word(Scalar::Float, *word) else {
+                    unreachable!("sums of floats are of floats");
+                };
+                sums[0].add_times(value, rows);
+                counts[0] += rows;
+            }
             (State::ExtremeWords { extremes, keep }, Key::Word(value)) => {
                 if extremes[0].is_none_or(|known| value.cmp(&known) == *keep) {
                     extremes[0] = Some(*value);
@@ -351,7 +358,7 @@ impl State {
             (State::ExtremeBytes { extremes, keep }, Key::Bytes(value)) => keep_bytes(&mut extremes[0], value, *keep),
             (State::WordTally(tallies), Key::Word(value)) => count_word(&mut tallies[0], *value, rows, budget),
             (State::ByteTally(tallies), Key::Bytes(value)) => count_bytes(&mut tallies[0], value, rows, budget),
-            _ => unreachable!("the state was chosen by the attribute's type, and floats are not summed so"),
+            _ => unreachable!("the state was chosen by the attribute's type"),
         }
     }
 

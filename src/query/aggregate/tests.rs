@@ -188,15 +188,16 @@ fn answer_of_jobs(asked: &Query, snapshot: &Snapshot, cuts: &[usize]) -> QueryRe
             start = end;
         }
     }
-    let keys = jobs
-        .iter()
-        .map(|job| groups::find(&bound, &snapshot.parts, job).unwrap());
+    let parts = Parts {
+        parts: &snapshot.parts,
+        tail: snapshot.parts.len(),
+        combined: &[],
+    };
+    let keys = jobs.iter().map(|job| groups::find(&bound, parts, job).unwrap());
     let groups = Groups::number(&bound, keys.collect()).unwrap();
-    let counted = jobs
-        .iter()
-        .rev()
-        .map(|job| count(&bound, &snapshot.parts, job, &groups));
-    answer(&bound, &groups, counted.collect()).unwrap()
+    let numbered = (groups, dense::Tables::new());
+    let counted = jobs.iter().rev().map(|job| count(&bound, parts, job, &numbered));
+    answer(&bound, &numbered.0, counted.collect()).unwrap()
 }
 
 proptest! {

@@ -25,6 +25,7 @@ mod operand;
 mod pattern;
 mod rules;
 mod set;
+mod steps;
 mod stepwise;
 mod stored;
 mod tokens;
@@ -35,7 +36,7 @@ pub(super) mod tests;
 pub use bind::bind;
 pub use evaluate::{evaluate, evaluate_rows, matches_row};
 pub(super) use indexed::Prepared;
-pub(super) use stored::Stored;
+pub(super) use stored::{Planned, Stored};
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -88,6 +89,15 @@ impl BoundFilter {
                 Target::Id => needs.ids = true,
                 Target::Attribute(id) => needs.column(id),
             },
+        }
+    }
+
+    /// How many nodes and operands there are; a pattern or a text counts as many.
+    pub(super) fn weight(&self) -> usize {
+        match self {
+            BoundFilter::And(list) | BoundFilter::Or(list) => list.iter().fold(1, |sum, f| sum + f.weight()),
+            BoundFilter::Not(inner) => 1 + inner.weight(),
+            BoundFilter::Test(test) => test.condition.weight(),
         }
     }
 
@@ -162,6 +172,23 @@ enum Condition {
     Whole(Vec<Atom>),
     /// Of the tokens of the text, or of the texts.
     Tokens(Arc<TokenTest>),
+}
+
+impl Condition {
+    fn weight(&self) -> usize {
+        const SEARCHED: usize = 1000;
+        match self {
+            Condition::Scalar(atom) | Condition::AnyElement(atom) => match atom {
+                Atom::IntIn(set) => 1 + set.iter().count(),
+                Atom::UIntIn(set) | Atom::FloatIn(set) => 1 + set.iter().count(),
+                Atom::BytesIn(set) => 1 + set.iter().count(),
+                Atom::Pattern(_) | Atom::Fuzzy(_) => SEARCHED,
+                _ => 1,
+            },
+            Condition::Whole(atoms) => 1 + atoms.len(),
+            Condition::Tokens(_) => SEARCHED,
+        }
+    }
 }
 
 /// What has to hold for one scalar. The variant fits the attribute's type.

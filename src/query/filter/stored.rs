@@ -1,29 +1,32 @@
 //! Evaluates a bound filter on the rows of a segment.
 //!
-//! A filter becomes a tree of steps: what attribute indexes, postings or keys answer for less than a column costs is
-//! asked of them, the rest of columns, or of the rows themselves where few are left. A step is only asked about rows
-//! that can still pass.
+//! A filter becomes a tree of steps (`steps`): what attribute indexes, postings or keys answer for less than a column costs
+//! is asked of them, the rest of columns, or of the rows themselves where few are left. A step is only asked about rows
+//! that can still pass. Of an attribute whose index was asked for much, the codes are made and compared from then on; how
+//! many rows pass is often known without finding them.
 //!
 //! # Cost
 //!
 //! Requests for what is not in the cache: those of all indexes that are cheap at once, then of the others one after the
 //! other, unless looking at the rows that are left is cheaper; then those for the columns.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, try_join_all};
 
 use super::evaluate::evaluate_within;
 use super::indexed::{Prepared, Question};
+use super::steps::{Asked, Only, Step, held, is_cheap};
 use super::tokens::TokenTest;
-use super::{Atom, BoundFilter, Comparison, Condition, Target, Test};
+use super::{BoundFilter, Test};
 use crate::base::{Bitset, Priority};
 use crate::cache::ReadKind;
 use crate::error::Result;
-use crate::index::attribute::{AttributeIndex, Estimate};
-use crate::model::{AttrId, Attribute, Id, IdKind};
+use crate::index::attribute::{AttributeIndex, CodeSet, Codes};
+use crate::model::{AttrId, Attribute, Id};
+use crate::query::costs;
 use crate::query::needs::Needs;
 use crate::query::reader::{PAGE_BYTES, Reader};
 use crate::segment::TermWanted;
@@ -33,286 +36,116 @@ use crate::tail::{Chunk, Contents};
 const JOB_ROWS: usize = 64 * 1024;
 /// Rows that are fetched at a time.
 const FETCHED_ROWS: usize = 1024;
-/// What a disk gives, roughly. What the cache has costs less, for indexes and columns alike.
-const BYTES_PER_NS: u64 = 4;
-/// What it takes to decode a value of an index with its rows, roughly.
-const DECODE_NS: u64 = 30;
-/// Indexes that read less are asked at once, without waiting for what others leave.
-const CHEAP_BYTES: u64 = 256 * 1024;
+/// Codes that are compared in place, by what that costs for all conditions of a filter; the others on the CPU pool, so
+/// many rows at a time.
+const QUICK_NS: u64 = 300_000;
+const CODED_ROWS: usize = 1 << 20;
 
 /// Evaluates filters on the rows of one segment.
 #[derive(Clone, Copy)]
 pub(in crate::query) struct Stored<'a>(pub Reader<'a>);
 
-/// What is done for a filter, or for a part of it.
-enum Step {
-    All(Vec<Step>),
-    Any(Vec<Step>),
-    Not(Box<Step>),
-    /// Values are looked at.
-    Scan(BoundFilter),
-    /// The postings of terms are united or intersected; of a sequence, the texts that are left are looked at.
-    Tokens {
-        attribute: Attribute,
-        test: Arc<Test>,
-        tokens: Arc<TokenTest>,
-    },
-    /// Ids are looked up.
-    Ids {
-        ids: Vec<Id>,
-        negated: bool,
-    },
-    /// The index of the attribute is asked.
-    Index {
-        test: Arc<Test>,
-        index: AttributeIndex,
-        question: Question,
-        estimate: Estimate,
-    },
+/// What is done for a filter on one segment; without a filter nothing.
+#[derive(Default)]
+pub(in crate::query) struct Planned {
+    step: Option<Step>,
+    only: Option<Only>,
 }
 
-impl Step {
-    /// Whether indexes answer it alone.
-    fn is_indexed(&self) -> bool {
-        match self {
-            Step::All(list) | Step::Any(list) => list.iter().all(Step::is_indexed),
-            Step::Not(inner) => inner.is_indexed(),
-            Step::Scan(_) => false,
-            Step::Tokens { tokens, .. } => !tokens.reads_texts(),
-            Step::Ids { .. } | Step::Index { .. } => true,
-        }
+impl Planned {
+    /// Whether every row passes.
+    pub fn is_none(&self) -> bool {
+        self.step.is_none()
     }
-
-    /// Bytes to read of indexes, as far as they are known.
-    fn bytes(&self) -> u64 {
-        match self {
-            Step::All(list) | Step::Any(list) => list.iter().map(Step::bytes).sum(),
-            Step::Not(inner) => inner.bytes(),
-            Step::Index { estimate, .. } => estimate.bytes,
-            Step::Scan(_) | Step::Tokens { .. } | Step::Ids { .. } => 0,
-        }
-    }
-
-    /// Rows that pass, about; unknown ones are many.
-    fn rows(&self) -> u64 {
-        match self {
-            Step::All(list) => list.iter().map(Step::rows).min().unwrap_or(u64::MAX),
-            Step::Index { test, estimate, .. } if !test.negated && !test.null => estimate.rows_likely,
-            Step::Ids { ids, negated: false } => ids.len() as u64,
-            _ => u64::MAX,
-        }
-    }
-
-    /// The filter that it stands for, where there is one.
-    fn as_test(&self) -> Option<BoundFilter> {
-        match self {
-            Step::Index { test, .. } => Some(BoundFilter::Test(test.clone())),
-            _ => None,
-        }
-    }
-}
-
-/// What a filter asks of a segment.
-struct Asked<'a> {
-    prepared: &'a Prepared,
-    indexes: BTreeMap<AttrId, AttributeIndex>,
-}
-
-/// About how many nanoseconds it takes to ask an index.
-fn cost(index: &AttributeIndex, test: &Test, estimate: &Estimate) -> u64 {
-    let rows = u64::from(index.rows() - index.null_count()).max(1);
-    // Without a list of the values, the values of the rows are looked at.
-    let distinct = index.distinct().map_or(rows, u64::from);
-    let values = (u128::from(distinct) * u128::from(estimate.rows_likely) / u128::from(rows)) as u64;
-    let each = match test.is_pattern() {
-        true => DECODE_NS + test.value_ns(),
-        false => DECODE_NS,
-    };
-    estimate.bytes / BYTES_PER_NS + values * each + estimate.rows_likely
-}
-
-/// Whether it is asked without waiting for what other steps leave.
-fn is_cheap(step: &Step) -> bool {
-    step.is_indexed() && step.bytes() <= CHEAP_BYTES
 }
 
 impl Stored<'_> {
+    /// What is done for a filter. Costs no requests where the directories of indexes are in the hot region.
+    pub async fn plan(self, prepared: &Prepared) -> Result<Planned> {
+        let Some(filter) = &prepared.filter else {
+            return Ok(Planned::default());
+        };
+        let indexes = self.0.indexes(prepared.attributes()).await?;
+        let codes = self.0.codes_kept(prepared.attributes()).await;
+        let asked = Asked {
+            prepared,
+            indexes,
+            codes,
+        };
+        Ok(Planned {
+            only: Only::of(filter, &asked),
+            step: Some(self.step(filter, &asked)),
+        })
+    }
+
     /// Those of some rows for which the filter holds.
     ///
     /// * `within` — a bit per row of the segment
-    pub async fn holding(self, prepared: &Prepared, within: Bitset) -> Result<Bitset> {
-        let Some(filter) = &prepared.filter else {
-            return Ok(within);
+    pub async fn holding(self, planned: &Planned, within: Bitset) -> Result<Bitset> {
+        match &planned.step {
+            None => Ok(within),
+            Some(step) => self.run(step, within, &AtomicU64::new(0)).await,
+        }
+    }
+
+    /// For how many rows of the segment the filter holds, dead ones included. `None` where that is not known without
+    /// finding them. Costs reading a block or two of an index.
+    pub async fn count(self, planned: &Planned) -> Result<Option<u64>> {
+        let rows = self.0.len() as u64;
+        if let Some(Step::Codes { codes, passing, .. }) = &planned.step {
+            return Ok(Some(codes.rows_of(passing)));
+        }
+        let Some(only) = &planned.only else {
+            return Ok(planned.is_none().then_some(rows));
         };
-        let indexes = self.0.indexes(prepared.attributes()).await?;
-        let step = self.step(filter, &Asked { prepared, indexes });
-        self.run(&step, within).await
+        let held = match &only.question {
+            Question::Nothing => Some(0),
+            Question::Index(predicate) => only.index.count(predicate).await.map_err(|e| self.0.index_error(e))?,
+        };
+        let nulls = u64::from(only.index.null_count());
+        let present = rows.saturating_sub(nulls);
+        let count = |held: u64| {
+            let values = if only.test.negated {
+                present.saturating_sub(held)
+            } else {
+                held
+            };
+            let passing = values + if only.test.null { nulls } else { 0 };
+            if only.is_inverted {
+                rows.saturating_sub(passing)
+            } else {
+                passing
+            }
+        };
+        Ok(held.map(count))
     }
 
     /// How the filter is answered, in lines with their depths; and how many rows pass, where indexes tell for little.
-    pub async fn describe(self, prepared: &Prepared, within: Bitset) -> Result<(Vec<(usize, String)>, Option<usize>)> {
+    pub async fn describe(self, planned: &Planned, within: Bitset) -> Result<(Vec<(usize, String)>, Option<usize>)> {
         let mut lines = Vec::new();
-        let Some(filter) = &prepared.filter else {
+        let Some(step) = &planned.step else {
             return Ok((lines, None));
         };
-        let indexes = self.0.indexes(prepared.attributes()).await?;
-        let step = self.step(filter, &Asked { prepared, indexes });
-        self.lines(&step, 0, &mut lines);
-        let passing = match is_cheap(&step) {
-            true => Some(self.run(&step, within).await?.count()),
+        self.lines(step, 0, &mut lines);
+        let passing = match is_cheap(step) {
+            true => Some(self.run(step, within, &AtomicU64::new(0)).await?.count()),
             false => None,
         };
         Ok((lines, passing))
     }
 
-    fn lines(&self, step: &Step, depth: usize, lines: &mut Vec<(usize, String)>) {
-        let name = |id: AttrId| {
-            self.0
-                .attribute(id)
-                .map_or_else(String::new, |a| format!("{:?}", a.name))
-        };
-        let (line, inner): (String, &[Step]) = match step {
-            Step::All(list) => ("all of".into(), list),
-            Step::Any(list) => ("one of".into(), list),
-            Step::Not(inner) => ("not".into(), std::slice::from_ref(inner)),
-            Step::Scan(filter) => {
-                let mut needs = Needs::default();
-                filter.values(&mut needs);
-                let ids = needs.ids.then(|| "id".to_owned());
-                let names: Vec<String> = ids.into_iter().chain(needs.columns.into_iter().map(name)).collect();
-                (format!("values of {}", names.join(", ")), &[])
-            }
-            Step::Tokens { attribute, tokens, .. } => {
-                let places = if tokens.reads_texts() { " and their places" } else { "" };
-                let terms = tokens.terms().count();
-                (
-                    format!("postings of {terms} terms of {:?}{places}", attribute.name),
-                    &[],
-                )
-            }
-            Step::Ids { ids, .. } => (format!("{} ids, looked up", ids.len()), &[]),
-            Step::Index { test, estimate, .. } => {
-                let of = match test.target {
-                    Target::Attribute(id) => name(id),
-                    Target::Id => "id".to_owned(),
-                };
-                let Estimate { rows_likely, bytes, .. } = estimate;
-                (format!("index of {of}: about {rows_likely} rows, {bytes} bytes"), &[])
-            }
-        };
-        lines.push((depth, line));
-        inner.iter().for_each(|step| self.lines(step, depth + 1, lines));
-    }
-
-    fn step(&self, filter: &BoundFilter, asked: &Asked<'_>) -> Step {
-        match filter {
-            BoundFilter::And(list) => self.several(list, asked, BoundFilter::And, Step::All),
-            BoundFilter::Or(list) => self.several(list, asked, BoundFilter::Or, Step::Any),
-            BoundFilter::Not(inner) => match self.step(inner, asked) {
-                Step::Scan(inner) => Step::Scan(BoundFilter::Not(Box::new(inner))),
-                step => Step::Not(Box::new(step)),
-            },
-            BoundFilter::Test(test) => self.test(test, asked),
-        }
-    }
-
-    /// The steps of a list; those that look at values become one, so that they are read together.
-    fn several(
-        &self,
-        list: &[BoundFilter],
-        asked: &Asked<'_>,
-        join: impl Fn(Vec<BoundFilter>) -> BoundFilter,
-        of: impl Fn(Vec<Step>) -> Step,
-    ) -> Step {
-        let (mut steps, mut scans) = (Vec::new(), Vec::new());
-        for step in list.iter().map(|f| self.step(f, asked)) {
-            match step {
-                Step::Scan(filter) => scans.push(filter),
-                step => steps.push(step),
-            }
-        }
-        if steps.is_empty() {
-            return Step::Scan(join(scans));
-        }
-        if !scans.is_empty() {
-            steps.push(Step::Scan(join(scans)));
-        }
-        of(steps)
-    }
-
-    fn test(&self, test: &Arc<Test>, asked: &Asked<'_>) -> Step {
-        let scan = || Step::Scan(BoundFilter::Test(test.clone()));
-        match (&test.condition, test.target) {
-            (Condition::Tokens(tokens), Target::Attribute(id)) => match self.0.attribute(id) {
-                Some(attribute) if attribute.full_text.is_some_and(|c| tokens.fits(&c)) => Step::Tokens {
-                    attribute: attribute.clone(),
-                    test: test.clone(),
-                    tokens: tokens.clone(),
-                },
-                _ => scan(),
-            },
-            (Condition::Scalar(atom), Target::Id) => match self.ids(atom) {
-                Some(ids) => Step::Ids {
-                    ids,
-                    negated: test.negated,
-                },
-                None => scan(),
-            },
-            (_, Target::Attribute(id)) => match (asked.prepared.question(test), asked.indexes.get(&id)) {
-                (Some(question), Some(index)) => {
-                    let estimate = match question {
-                        Question::Nothing => Estimate::default(),
-                        Question::Index(predicate) => index.estimate(predicate),
-                    };
-                    match cost(index, test, &estimate) <= self.scan_cost(test, id) {
-                        true => Step::Index {
-                            test: test.clone(),
-                            index: index.clone(),
-                            question: question.clone(),
-                            estimate,
-                        },
-                        false => scan(),
-                    }
-                }
-                _ => scan(),
-            },
-            _ => scan(),
-        }
-    }
-
-    /// About how many nanoseconds it takes to look at all values.
-    fn scan_cost(&self, test: &Test, id: AttrId) -> u64 {
-        self.0.column_bytes(id) / BYTES_PER_NS + self.0.len() as u64 * test.value_ns()
-    }
-
-    /// The ids for which an atom holds, where they are few.
-    fn ids(&self, atom: &Atom) -> Option<Vec<Id>> {
-        let id = |bytes: &[u8]| match self.0.schema.id_kind? {
-            IdKind::Uuid => uuid::Uuid::from_slice(bytes).ok().map(Id::Uuid),
-            IdKind::String => std::str::from_utf8(bytes).ok().map(|s| Id::String(s.into())),
-            IdKind::UInt => None,
-        };
-        let ids = match atom {
-            Atom::UInt(range) if range.start() == range.end() => vec![Id::UInt(*range.start())],
-            Atom::UIntIn(set) => set.iter().map(|x| Id::UInt(*x)).collect(),
-            Atom::Bytes(Comparison::Eq, bytes) => vec![id(bytes)?],
-            Atom::BytesIn(set) => set.iter().map(|bytes| id(bytes)).collect::<Option<_>>()?,
-            _ => return None,
-        };
-        (ids.len() * 8 <= self.0.len().max(64)).then_some(ids)
-    }
-
-    fn run<'f>(&'f self, step: &'f Step, within: Bitset) -> BoxFuture<'f, Result<Bitset>> {
+    /// * `spent` — nanoseconds of the runtime's thread that the filter has taken in place, about
+    fn run<'f>(&'f self, step: &'f Step, within: Bitset, spent: &'f AtomicU64) -> BoxFuture<'f, Result<Bitset>> {
         async move {
             if within.none() {
                 return Ok(within);
             }
             match step {
-                Step::All(list) => self.all(list, within).await,
-                Step::Any(list) => self.any(list, within).await,
+                Step::All(list) => self.all(list, within, spent).await,
+                Step::Any(list) => self.any(list, within, spent).await,
                 Step::Not(inner) => {
                     let mut left = within.clone();
-                    left.and_not(&self.run(inner, within).await?);
+                    left.and_not(&self.run(inner, within, spent).await?);
                     Ok(left)
                 }
                 Step::Scan(filter) => self.scan(filter, within).await,
@@ -323,16 +156,36 @@ impl Stored<'_> {
                 } => self.tokens(attribute, test, tokens, within).await,
                 Step::Ids { ids, negated } => self.find(ids, *negated, within).await,
                 Step::Index {
-                    test, index, question, ..
-                } => self.index(test, index, question, within).await,
+                    test,
+                    attribute,
+                    index,
+                    question,
+                    ns,
+                    ..
+                } => match self.codes_instead(*attribute, index, question, *ns).await? {
+                    Some((codes, held)) => {
+                        let passing = codes.passing(&held, test.negated, test.null);
+                        Ok(self.compare(&codes, &passing, within, spent).await)
+                    }
+                    None => self.index(test, index, question, within).await,
+                },
+                Step::Codes { codes, passing, .. } => Ok(self.compare(codes, passing, within, spent).await),
             }
         }
         .boxed()
     }
 
-    async fn all(&self, list: &[Step], mut within: Bitset) -> Result<Bitset> {
-        let (cheap, mut rest): (Vec<&Step>, Vec<&Step>) = list.iter().partition(|s| is_cheap(s));
-        let asked: Vec<_> = cheap.iter().map(|step| self.run(step, within.clone())).collect();
+    async fn all(&self, list: &[Step], mut within: Bitset, spent: &AtomicU64) -> Result<Bitset> {
+        // There is nothing to wait for in what is in memory: one after the other, without a copy of the rows for each.
+        let (coded, rest): (Vec<&Step>, Vec<&Step>) = list.iter().partition(|s| s.is_coded());
+        for step in coded {
+            within = self.run(step, within, spent).await?;
+        }
+        if within.none() {
+            return Ok(within);
+        }
+        let (cheap, mut rest): (Vec<&Step>, Vec<&Step>) = rest.into_iter().partition(|s| is_cheap(s));
+        let asked: Vec<_> = cheap.iter().map(|s| self.run(s, within.clone(), spent)).collect();
         for found in try_join_all(asked).await? {
             within.and(&found);
         }
@@ -342,22 +195,28 @@ impl Stored<'_> {
             let left = within.count() as u64;
             within = match step.as_test() {
                 Some(test) if left * PAGE_BYTES < step.bytes() => self.scan(&test, within).await?,
-                _ => self.run(step, within).await?,
+                _ => self.run(step, within, spent).await?,
             };
         }
         Ok(within)
     }
 
-    async fn any(&self, list: &[Step], mut within: Bitset) -> Result<Bitset> {
+    async fn any(&self, list: &[Step], mut within: Bitset, spent: &AtomicU64) -> Result<Bitset> {
         let mut any = Bitset::empty(within.len());
-        let (indexed, rest): (Vec<&Step>, Vec<&Step>) = list.iter().partition(|s| s.is_indexed());
-        let asked: Vec<_> = indexed.iter().map(|step| self.run(step, within.clone())).collect();
+        let (coded, rest): (Vec<&Step>, Vec<&Step>) = list.iter().partition(|s| s.is_coded());
+        for step in coded {
+            // One copy at a time, as in `all`.
+            any.or(&self.run(step, within.clone(), spent).await?);
+        }
+        within.and_not(&any);
+        let (indexed, rest): (Vec<&Step>, Vec<&Step>) = rest.into_iter().partition(|s| s.is_indexed());
+        let asked: Vec<_> = indexed.iter().map(|s| self.run(s, within.clone(), spent)).collect();
         for found in try_join_all(asked).await? {
             any.or(&found);
         }
         for step in rest {
             within.and_not(&any);
-            any.or(&self.run(step, within.clone()).await?);
+            any.or(&self.run(step, within.clone(), spent).await?);
         }
         Ok(any)
     }
@@ -399,6 +258,48 @@ impl Stored<'_> {
             (false, _) => passing.or(&self.scan(&BoundFilter::Test(test.clone()), held).await?),
         }
         Ok(passing)
+    }
+
+    /// The codes of an attribute and those of the values that are asked for, when it is time to make them.
+    async fn codes_instead(
+        &self,
+        attribute: AttrId,
+        index: &AttributeIndex,
+        question: &Question,
+        ns: u64,
+    ) -> Result<Option<(Arc<Codes>, CodeSet)>> {
+        let is_answered = match question {
+            Question::Nothing => false,
+            Question::Index(predicate) => Codes::answer(predicate, index),
+        };
+        if !is_answered || ns <= 2 * costs::codes(&CodeSet::default(), self.0.len()) {
+            return Ok(None);
+        }
+        let codes = self.0.codes_due(attribute, index, ns).await?;
+        Ok(codes.and_then(|codes| Some((codes.clone(), held(question, &codes)?))))
+    }
+
+    async fn compare(&self, codes: &Arc<Codes>, passing: &CodeSet, mut within: Bitset, spent: &AtomicU64) -> Bitset {
+        let rows = within.len();
+        // Many quick ones in a row would keep the runtime's thread from everybody else.
+        let sum = spent
+            .load(Ordering::Relaxed)
+            .saturating_add(costs::codes(passing, rows));
+        let words = match sum <= QUICK_NS {
+            true => {
+                spent.store(sum, Ordering::Relaxed);
+                codes.select(passing, 0..rows)
+            }
+            false => {
+                let jobs = (0..rows).step_by(CODED_ROWS).map(|start| {
+                    let (codes, passing) = (codes.clone(), passing.clone());
+                    move || codes.select(&passing, start..rows.min(start + CODED_ROWS))
+                });
+                self.0.cpu.run_all(Priority::Foreground, jobs.collect()).await.concat()
+            }
+        };
+        within.and(&Bitset::from_words(words, rows));
+        within
     }
 
     async fn find(&self, ids: &[Id], negated: bool, mut within: Bitset) -> Result<Bitset> {
@@ -484,6 +385,7 @@ impl Stored<'_> {
 
     /// Reads whole columns.
     async fn evaluate(&self, filter: &BoundFilter, needs: &Needs, within: Bitset) -> Result<Bitset> {
+        let reserved = self.0.budget.borrow(self.0.memory_bytes(needs))?;
         let ids = async {
             match needs.ids {
                 true => self.0.ids().await.map(Some),
@@ -497,6 +399,7 @@ impl Stored<'_> {
             columns,
             ..Contents::default()
         });
+        drop(reserved);
         let _memory = self.0.budget.borrow(chunk.memory_bytes())?;
         Ok(self.look(filter, chunk, within).await)
     }

@@ -2,6 +2,7 @@
 
 use super::support::{Rows, Segments, schema_of, snapshot_of};
 use super::*;
+use crate::base::Bitset;
 use crate::model::query::{Aggregate, Aggregation, GroupKey, Projection};
 use crate::store::count::Counts;
 
@@ -151,4 +152,89 @@ fn a_plan_tells_how_a_segment_is_searched() {
     ] {
         assert!(said.contains(part), "{said} lacks {part}");
     }
+}
+
+fn described_as(cold: &Cold, query: &Query, parts: &[&str]) {
+    let said = described(&cold.snapshot, query).unwrap();
+    for part in parts {
+        assert!(said.contains(part), "{said} lacks {part}");
+    }
+}
+
+#[test]
+fn a_plan_tells_what_groups_and_orders_cost() {
+    let cold = Cold::new();
+    let third = || Filter::compare("kind", FilterOp::Eq, json!("kind-3"));
+    let by = |name: &str| vec![GroupKey::Attribute(name.into())];
+    described_as(
+        &cold,
+        &count(third(), vec![]),
+        &["  rows that pass the filter: 2000; read for it: "],
+    );
+    described_as(
+        &cold,
+        &count(third(), vec![]),
+        &["  aggregates: the number of these rows"],
+    );
+    described_as(
+        &cold,
+        &count(third(), by("kind")),
+        &["  aggregates: attribute indexes, about ", "columns take "],
+    );
+    let many = [by("kind"), by("day")].concat();
+    described_as(
+        &cold,
+        &count(third(), many),
+        &["  aggregates: codes of 2 keys where there are some"],
+    );
+    let first = |limit| Query {
+        limit,
+        rank_by: Some(RankBy::Order(vec![("day".into(), Direction::Asc)])),
+        ..Query::default()
+    };
+    described_as(
+        &cold,
+        &first(1),
+        &["  order: index of \"day\", about 1 rows, ", "columns have "],
+    );
+    described_as(&cold, &first(9_000), &["  order: columns, "]);
+}
+
+#[test]
+fn what_is_asked_again_and_again_is_read_once_more_and_then_never() {
+    let mut cold = Cold::new();
+    let all = Bitset::full(ROWS as usize);
+    let days = |low: u64, high: u64| {
+        let day = |n: u64| json!(n * 86_400_000);
+        let (low, high) = (day(low), day(high));
+        let bounds = [("day", FilterOp::Gte, low), ("day", FilterOp::Lt, high)];
+        Filter::And(bounds.map(|(name, op, bound)| Filter::compare(name, op, bound)).into())
+    };
+    let rows = |found: QueryResult| match &found {
+        QueryResult::Aggregations(values) => values[0].1.clone(),
+        other => panic!("{other:?}"),
+    };
+    let dead = |row: &u64| row % 100 == 5;
+    let mut reads = Vec::new();
+    for round in 0..40 {
+        let (low, high) = (round % 7, 300 - round);
+        let (found, read) = cold.ask(&count(days(low, high), vec![]));
+        let expected = (low * 64..(high * 64).min(ROWS)).filter(|row| !dead(row)).count();
+        assert_eq!(
+            rows(found),
+            AggregateValue::Value(Value::UInt(expected as u64)),
+            "{round}"
+        );
+        reads.push(read.bytes_read);
+    }
+    assert_eq!(reads.last(), Some(&0), "{reads:?}");
+    // Where all rows are live, a count takes what the directory says.
+    let part = crate::segment::SegmentPart {
+        live: Arc::new(all.into()),
+        ..cold.snapshot.segments[0].clone()
+    };
+    cold.snapshot.segments = Arc::new(vec![part]);
+    let (found, read) = cold.ask(&count(Filter::compare("n", FilterOp::Lt, json!(15_000)), vec![]));
+    assert_eq!(rows(found), AggregateValue::Value(Value::UInt(15_000)));
+    assert!(read.bytes_read < 40_000, "{read:?}");
 }

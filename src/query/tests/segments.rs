@@ -208,8 +208,9 @@ fn any_aggregation(kinds: &[Kind]) -> BoxedStrategy<Query> {
         any.clone().prop_map(Aggregate::CountDistinct),
         (any, 1usize..4).prop_map(|(attribute, limit)| Aggregate::Top { attribute, limit }),
     ];
-    let keys = [vec![("n", false), ("id", false)], filtered].concat();
-    let keys = prop::sample::subsequence(keys, 0..=2).prop_map(|keys| {
+    let plain = ["n", "u", "f", "d", "id"].map(|name| (name, false));
+    let keys = [plain.to_vec(), filtered].concat();
+    let keys = prop::sample::subsequence(keys, 0..=3).prop_map(|keys| {
         let key = |(name, array): (&str, bool)| match array {
             false => GroupKey::Attribute(name.into()),
             true => GroupKey::Elements {
@@ -289,8 +290,11 @@ proptest! {
         run(async {
             let (together, apart) = snapshots(&case, &Segments::new()).await;
             let expected = answer(&together, &case.query).await;
-            let found = answer(&apart, &case.query).await;
-            prop_assert_eq!(found, expected);
+            // What is asked often is answered in another way.
+            for _ in 0..4 {
+                let found = answer(&apart, &case.query).await;
+                prop_assert_eq!(&found, &expected);
+            }
             Ok(())
         })?;
     }

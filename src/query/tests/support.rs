@@ -207,7 +207,7 @@ impl Segments {
         let opened = Segment::open(meta, &self.ns, &self.cache, &CpuPool::inline()).await;
         SegmentPart {
             segment: Arc::new(opened.unwrap()),
-            live: Arc::new(Bitset::from_fn(live.len(), |i| live[i])),
+            live: Arc::new(Bitset::from_fn(live.len(), |i| live[i]).into()),
         }
     }
 }

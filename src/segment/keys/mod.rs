@@ -1,7 +1,7 @@
 //! The key run of a segment: which row has an id, and the ids in order.
 //!
 //! Ids are sorted themselves, not by a hash of them, so that no collision can hide a row and scans in
-//! the order of ids come for free. The run lies in blocks of about 16 KiB; the first id of each block
+//! the order of ids come for free. The run lies in blocks of at most about 4 KiB; the first id of each block
 //! ([`KeyIndex`]) and a [`Bloom`] filter over all ids are in the hot region.
 //!
 //! Nothing here reads: a [`Lookup`] or [`KeyScan`] says which byte ranges it wants, and is given them.
@@ -35,11 +35,15 @@ pub const VERSION_WRITTEN: u8 = 1;
 /// The oldest version that [`KeyIndex::open`] understands.
 pub const VERSION_OLDEST_READ: u8 = 1;
 
-/// A block is closed when its body has this many bytes.
-const BLOCK_BYTES: usize = 16 * 1024;
+/// A block is closed when its body has this many bytes: about what a disk reads at least.
+const BLOCK_BYTES: usize = 4 * 1024;
+/// A block is closed when it has this many ids, of which half have to be passed to find one.
+const BLOCK_IDS_MAX: u64 = 512;
 /// A block is closed when its keys have this many bytes in memory, so that few bytes cannot
 /// unpack to many.
 const BLOCK_KEY_BYTES_MAX: usize = 1024 * 1024;
+/// Readers take blocks whose bodies were closed at any size up to this.
+const BLOCK_BYTES_READ_MAX: usize = 16 * 1024;
 const CHECKSUM_LEN: usize = 4;
 
 /// An encoded key run.
@@ -118,7 +122,8 @@ impl<'a> Writer<'a> {
         self.last = Some((key, row));
         self.count += 1;
         self.key_bytes += key.len();
-        if self.block.len() >= BLOCK_BYTES || self.key_bytes >= BLOCK_KEY_BYTES_MAX {
+        let full = self.block.len() >= BLOCK_BYTES || self.key_bytes >= BLOCK_KEY_BYTES_MAX;
+        if full || self.count >= BLOCK_IDS_MAX {
             self.close();
         }
     }
@@ -313,7 +318,7 @@ impl KeyIndex {
 fn read_block(reader: &mut Reader<'_>, keys: &mut KeyReader, kind: IdKind, offset: u64) -> Result<Block, FormatError> {
     let len = reader.varint()?;
     let count = reader.varint()?;
-    let most = (BLOCK_BYTES + ID_BYTES_MAX + 64) as u64;
+    let most = (BLOCK_BYTES_READ_MAX + ID_BYTES_MAX + 64) as u64;
     // Each entry takes two bytes at least.
     if len > most || count == 0 || count > len / 2 {
         return Err(FormatError::corrupt(format!("a block of {count} keys in {len} bytes")));
@@ -361,7 +366,9 @@ impl Lookup {
         for ((block, range), bytes) in self.groups.iter().zip(bytes) {
             let mut entries = index.body(*block, bytes)?;
             let mut wanted = self.wanted[range.clone()].iter().peekable();
-            while let Some((key, row)) = entries.next()? {
+            while wanted.peek().is_some()
+                && let Some((key, row)) = entries.next()?
+            {
                 while let Some((id, place)) = wanted.next_if(|(id, _)| KeyRef::of(id) <= key) {
                     // One that is smaller is passed by: it is not in the block.
                     rows[*place] = (KeyRef::of(id) == key).then_some(row);

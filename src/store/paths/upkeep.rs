@@ -10,6 +10,7 @@
 //! ns/<h2>/<org>/<ns>/gc/plan/<ulid>        what is to be deleted after a second look
 //! q/<org>/<ns>                             dirty marker
 //! g/<org>/<ns>                             marker: there is, or will be, garbage
+//! sweep/<R(n)>                             the n-th search for lost markers
 //! ```
 
 use object_store::path::Path;
@@ -27,6 +28,50 @@ fn inside(ns: &NsKey, rest: &str) -> Path {
 /// All objects of a namespace but its listing and dirty markers.
 pub fn namespace_prefix(ns: &NsKey) -> Path {
     Path::from(ns.directory())
+}
+
+/// All objects of all namespaces but their listing and dirty markers.
+pub fn namespaces() -> Path {
+    Path::from("ns")
+}
+
+/// The namespace in whose directory an object lies; `None` for a foreign one.
+pub fn parse_namespace(key: &Path) -> Option<NsKey> {
+    let mut parts = key.as_ref().split('/');
+    if parts.next()? != "ns" {
+        return None;
+    }
+    let (_, org, name, _) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let ns = NsKey::new(OrgId::parse(org).ok()?, decode_name(name)?);
+    // In another directory than its own it would be somebody else's.
+    key.prefix_matches(&namespace_prefix(&ns)).then_some(ns)
+}
+
+/// All searches for lost markers, newest first where listings are ordered.
+pub fn sweeps() -> Path {
+    Path::from("sweep")
+}
+
+/// One search for lost markers.
+///
+/// * `number` — of the interval that it is done in, since the epoch
+pub fn sweep(number: u64) -> Path {
+    Path::from(format!("sweep/{}", reversed(number)))
+}
+
+/// Which search an object is of; `None` for a foreign one.
+pub fn parse_sweep(key: &Path) -> Option<u64> {
+    parse_reversed(key.as_ref().strip_prefix("sweep/")?)
+}
+
+/// All objects of the namespaces whose keys begin with one of the 256 hashes.
+///
+/// * `org` — only of this organization's
+pub fn part_prefix(part: u8, org: Option<&OrgId>) -> Path {
+    match org {
+        None => Path::from(format!("ns/{part:02x}")),
+        Some(org) => Path::from(format!("ns/{part:02x}/{}", org.as_str())),
+    }
 }
 
 /// All manifests of a namespace, newest first where listings are ordered.
@@ -194,6 +239,34 @@ mod tests {
     }
 
     #[test]
+    fn the_namespace_of_a_key_is_known_and_of_a_foreign_one_is_not() {
+        let a = ns("Docs-EU");
+        let key = segment(&a, Ulid::from_parts(1, 2));
+        assert_eq!(parse_namespace(&key), Some(a.clone()));
+        let part = key
+            .as_ref()
+            .split('/')
+            .nth(1)
+            .and_then(|h| u8::from_str_radix(h, 16).ok())
+            .expect("a hash");
+        assert!(key.as_ref().starts_with(part_prefix(part, None).as_ref()));
+        assert!(key.as_ref().starts_with(part_prefix(part, Some(a.org())).as_ref()));
+        let other_part = key
+            .as_ref()
+            .replacen(&format!("/{part:02x}/"), &format!("/{:02x}/", part ^ 1), 1);
+        let directory = a.directory();
+        for foreign in [
+            &other_part,
+            &directory,
+            "ns/00/x",
+            "ns/00/default/n=A/wal/1",
+            "q/default/n=a/b/c",
+        ] {
+            assert_eq!(parse_namespace(&Path::from(foreign)), None, "{foreign}");
+        }
+    }
+
+    #[test]
     fn the_written_form_of_keys_does_not_change() {
         let (a, id) = (ns("A"), Ulid::from_parts(1, 2));
         let inside = |key: Path| key.as_ref().split_once("/default/n=a!8/").expect("inside").1.to_owned();
@@ -206,6 +279,7 @@ mod tests {
         assert_eq!(inside(collection_plan(&a, id)), "gc/plan/00000000010000000000000002");
         assert_eq!(dirty_marker(&a).as_ref(), "q/default/n=a!8");
         assert_eq!(collection_marker(&a).as_ref(), "g/default/n=a!8");
+        assert_eq!(sweep(1).as_ref(), "sweep/fffffffffffffffe");
     }
 
     proptest! {
@@ -227,10 +301,14 @@ mod tests {
                     NsObject::Operation(id, OperationPart::Beat(3))),
             ] {
                 prop_assert_eq!(parse_object(&key), Some(object));
+                prop_assert_eq!(parse_namespace(&key), Some(ns.clone()));
+                prop_assert!(key.prefix_matches(&namespaces()));
                 prop_assert!(key.prefix_matches(&below));
                 prop_assert!(key.as_ref() == key.as_ref().to_ascii_lowercase() && !key.as_ref().contains('%'));
             }
             prop_assert_eq!(parse_manifest(&manifest(&ns, Gen(n))), Some(Gen(n)));
+            prop_assert_eq!(parse_sweep(&sweep(n)), Some(n));
+            prop_assert!(sweep(n).prefix_matches(&sweeps()));
             prop_assert_eq!(parse_dirty_marker(&dirty_marker(&ns)), Some(ns.clone()));
             prop_assert!(dirty_marker(&ns).prefix_matches(&dirty_markers()));
             prop_assert_eq!(parse_collection_marker(&collection_marker(&ns)), Some(ns.clone()));
@@ -240,7 +318,8 @@ mod tests {
 
         #[test]
         fn any_key_is_an_object_or_nothing(text in "[a-z0-9/=!%.G]{0,60}") {
-            let _ = (parse_object(&Path::from(text.as_str())), parse_dirty_marker(&Path::from(text)));
+            let key = Path::from(text);
+            let _ = (parse_object(&key), parse_dirty_marker(&key), parse_namespace(&key), parse_sweep(&key));
         }
     }
 
@@ -258,6 +337,10 @@ mod tests {
             "ns/00/default/n=a/gc/00000000010000000000000002",
         ] {
             assert_eq!(parse_object(&Path::from(key)), None, "{key}");
+        }
+        for key in ["ns/00/default/n=a/head", "ns/00/default/n=a", "sweep/x", "sweep", "ns"] {
+            let key = Path::from(key);
+            assert_eq!((parse_namespace(&key), parse_sweep(&key)), (None, None), "{key}");
         }
         for key in [
             "q",

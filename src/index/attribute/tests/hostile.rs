@@ -59,6 +59,7 @@ fn use_all(index: &AttributeIndex) -> Result<()> {
     ] {
         index.estimate(&predicate);
         now(index.evaluate(&predicate))?;
+        now(index.count(&predicate))?;
     }
     let mut order = index
         .order(Direction::Desc, Bound::Unbounded, NullsAt::Last)
@@ -66,6 +67,7 @@ fn use_all(index: &AttributeIndex) -> Result<()> {
     while now(order.next())?.is_some() {}
     let eligible = Arc::new(Bitset::from_fn(index.rows() as usize, |row| row % 2 == 0));
     now(index.groups(&eligible, Bound::Unbounded, usize::MAX))?;
+    now(index.codes())?;
     Ok(())
 }
 

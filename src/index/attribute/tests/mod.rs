@@ -1,3 +1,4 @@
+mod codes;
 mod hostile;
 mod patterns;
 mod properties;

@@ -15,15 +15,15 @@ use crate::base::Bitset;
 use crate::model::Direction;
 
 /// Rows as the numbers of their values.
-type Rows = Vec<Option<Vec<usize>>>;
+pub(super) type Rows = Vec<Option<Vec<usize>>>;
 
-fn any_rows() -> impl Strategy<Value = Rows> {
+pub(super) fn any_rows() -> impl Strategy<Value = Rows> {
     let values = prop_oneof![2 => 0usize..4, 3 => 0usize..40, 1 => 0usize..400];
     let elements = prop::collection::vec(values, 0..4);
     prop::collection::vec(prop_oneof![1 => Just(None), 5 => elements.prop_map(Some)], 0..150)
 }
 
-fn any_bound() -> impl Strategy<Value = Bound<usize>> {
+pub(super) fn any_bound() -> impl Strategy<Value = Bound<usize>> {
     prop_oneof![
         1 => Just(Bound::Unbounded),
         3 => (0usize..60).prop_map(Bound::Included),
@@ -31,15 +31,15 @@ fn any_bound() -> impl Strategy<Value = Bound<usize>> {
     ]
 }
 
-struct Case {
-    scalar: Scalar,
-    rows: Vec<Option<Vec<Value>>>,
-    keys: Vec<Option<Vec<Key>>>,
-    index: AttributeIndex,
+pub(super) struct Case {
+    pub scalar: Scalar,
+    pub rows: Vec<Option<Vec<Value>>>,
+    pub keys: Vec<Option<Vec<Key>>>,
+    pub index: AttributeIndex,
 }
 
 impl Case {
-    fn new(scalar: Scalar, is_array: bool, rows: &Rows, sizes: &Sizes) -> Self {
+    pub fn new(scalar: Scalar, is_array: bool, rows: &Rows, sizes: &Sizes) -> Self {
         let ty = if is_array {
             AttrType::Array(scalar)
         } else {
@@ -87,7 +87,7 @@ impl Case {
             .collect()
     }
 
-    fn bound(&self, bound: &Bound<usize>) -> Bound<Key> {
+    pub fn bound(&self, bound: &Bound<usize>) -> Bound<Key> {
         bound.map(|n| key(&value(self.scalar, n)))
     }
 

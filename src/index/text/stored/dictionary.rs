@@ -92,7 +92,7 @@ impl TextDirectory {
     }
 
     /// Decodes lengths.
-    fn lengths(&self, bytes: &[u8]) -> Result<RowLengths, FormatError> {
+    pub(super) fn read_lengths(&self, bytes: &[u8]) -> Result<RowLengths, FormatError> {
         let rows = self.rows as usize;
         let mut reader = Reader::new(bytes);
         if bytes.len() < rows.div_ceil(LENGTHS_ROWS) {
@@ -115,6 +115,56 @@ impl TextDirectory {
             false => Err(FormatError::corrupt("lengths add up to something else")),
         }
     }
+
+    /// Appends the terms of a block that are wanted, in their order.
+    pub(super) fn read_block(
+        &self,
+        block: &Block,
+        bytes: &[u8],
+        wants: impl Fn(&[u8]) -> bool,
+        found: &mut Vec<FoundTerm>,
+    ) -> Result<(), FormatError> {
+        let mut reader = Reader::new(bytes);
+        let mut term = Vec::new();
+        let mut budget = BLOCK_TERM_BYTES_MAX + TERM_BYTES_MAX;
+        let (mut postings_at, mut places_at) = (block.postings.start, block.positions.start);
+        for i in 0..block.terms {
+            next_term(&mut reader, &mut term, i == 0)?;
+            if i == 0 && term != block.first.as_bytes() {
+                return Err(FormatError::corrupt("a block begins with another term"));
+            }
+            let left = budget.checked_sub(term.len());
+            budget = left.ok_or_else(|| FormatError::corrupt("a block has too many bytes of terms"))?;
+            let rows = reader.u32()?;
+            let tokens = reader.varint()?.checked_add(u64::from(rows));
+            let tokens = tokens.ok_or_else(|| FormatError::corrupt("a term has too many tokens"))?;
+            if rows == 0 || rows > self.rows {
+                return Err(FormatError::corrupt(format!("a term is in {rows} rows")));
+            }
+            let postings = match rows {
+                1 => Postings::Row(reader.u32()?),
+                _ => Postings::At(next_range(&mut postings_at, reader.varint()?, block.postings.end)?),
+            };
+            let places = match self.positions {
+                true => next_range(&mut places_at, reader.varint()?, block.positions.end)?,
+                false => places_at..places_at,
+            };
+            if wants(&term) {
+                let text = std::str::from_utf8(&term).map_err(|_| FormatError::corrupt("a term is not UTF-8"))?;
+                found.push(FoundTerm {
+                    term: text.to_owned(),
+                    rows,
+                    tokens,
+                    postings,
+                    places,
+                });
+            }
+        }
+        if (postings_at, places_at) != (block.postings.end, block.positions.end) {
+            return Err(FormatError::corrupt("the terms of a block have less than the block"));
+        }
+        reader.end()
+    }
 }
 
 impl TermLookup {
@@ -133,10 +183,10 @@ impl TermLookup {
         let pages = self.plan.open(read)?;
         let mut terms = Vec::new();
         for block in self.blocks.iter().map(|b| &directory.blocks[*b]) {
-            self.scan_block(directory, block, pages.get(&block.bytes)?, &mut terms)?;
+            directory.read_block(block, pages.get(&block.bytes)?, |term| self.wants(term), &mut terms)?;
         }
         let lengths = match self.lengths {
-            true => Some(Arc::new(directory.lengths(pages.get(&directory.lengths)?)?)),
+            true => Some(Arc::new(directory.read_lengths(pages.get(&directory.lengths)?)?)),
             false => None,
         };
         Ok(FoundTerms { terms, lengths })
@@ -145,55 +195,6 @@ impl TermLookup {
     fn wants(&self, term: &[u8]) -> bool {
         self.exact.binary_search_by(|e| e.as_bytes().cmp(term)).is_ok()
             || self.prefixes.iter().any(|p| term.starts_with(p.as_bytes()))
-    }
-
-    fn scan_block(
-        &self,
-        directory: &TextDirectory,
-        block: &Block,
-        bytes: &[u8],
-        found: &mut Vec<FoundTerm>,
-    ) -> Result<(), FormatError> {
-        let mut reader = Reader::new(bytes);
-        let mut term = Vec::new();
-        let mut budget = BLOCK_TERM_BYTES_MAX + TERM_BYTES_MAX;
-        let (mut postings_at, mut places_at) = (block.postings.start, block.positions.start);
-        for i in 0..block.terms {
-            next_term(&mut reader, &mut term, i == 0)?;
-            if i == 0 && term != block.first.as_bytes() {
-                return Err(FormatError::corrupt("a block begins with another term"));
-            }
-            let left = budget.checked_sub(term.len());
-            budget = left.ok_or_else(|| FormatError::corrupt("a block has too many bytes of terms"))?;
-            let rows = reader.u32()?;
-            let tokens = reader.varint()?.checked_add(u64::from(rows));
-            let tokens = tokens.ok_or_else(|| FormatError::corrupt("a term has too many tokens"))?;
-            if rows == 0 || rows > directory.rows {
-                return Err(FormatError::corrupt(format!("a term is in {rows} rows")));
-            }
-            let postings = match rows {
-                1 => Postings::Row(reader.u32()?),
-                _ => Postings::At(next_range(&mut postings_at, reader.varint()?, block.postings.end)?),
-            };
-            let places = match directory.positions {
-                true => next_range(&mut places_at, reader.varint()?, block.positions.end)?,
-                false => places_at..places_at,
-            };
-            if self.wants(&term) {
-                let text = std::str::from_utf8(&term).map_err(|_| FormatError::corrupt("a term is not UTF-8"))?;
-                found.push(FoundTerm {
-                    term: text.to_owned(),
-                    rows,
-                    tokens,
-                    postings,
-                    places,
-                });
-            }
-        }
-        if (postings_at, places_at) != (block.postings.end, block.positions.end) {
-            return Err(FormatError::corrupt("the terms of a block have less than the block"));
-        }
-        reader.end()
     }
 }
 

@@ -211,6 +211,11 @@ impl TextDirectory {
         self.positions
     }
 
+    /// How many bytes of pages belong to it.
+    pub fn pages_len(&self) -> u64 {
+        paged_len(self.stream_len)
+    }
+
     /// Rows with a value and their tokens.
     pub fn stats(&self) -> FieldStats {
         self.stats

@@ -18,6 +18,7 @@
 mod dictionary;
 mod directory;
 mod lists;
+mod merge;
 mod packing;
 mod pages;
 mod read;
@@ -28,6 +29,7 @@ mod write;
 
 pub use dictionary::{FoundTerms, TermLookup};
 pub use directory::{TextDirectory, fingerprint};
+pub use merge::{MergeInput, merge};
 pub use read::PostingsLoad;
 pub use write::{EncodedText, encode};
 

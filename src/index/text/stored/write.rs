@@ -35,7 +35,7 @@ pub struct EncodedText {
 /// another type.
 pub fn encode(config: &FullTextConfig, column: &ArrayRef, positions: bool) -> EncodedText {
     let array = matches!(column.data_type(), DataType::List(_));
-    let elements = positions && array && config.tokenizer != Tokenizer::PreTokenizedArray;
+    let elements = positions && tells_elements(config, array);
     let mut collected = Collected::new(column.len(), positions, elements);
     collected.analyse(config, column);
     let draft = Draft {
@@ -48,15 +48,35 @@ pub fn encode(config: &FullTextConfig, column: &ArrayRef, positions: bool) -> En
         },
         ..Draft::default()
     };
-    let lengths = collected.encode_lengths();
+    let lengths = encode_lengths(&collected.lengths, &collected.present);
     let mut areas = Areas::new(draft);
     areas.draft.lengths_len = lengths.len() as u64;
     collected.into_terms(&mut areas);
     areas.close();
-    EncodedText {
-        directory: areas.draft.encode(config).into(),
-        pages: pages::encode(&[&lengths, &areas.dictionary, &areas.postings, &areas.positions]).into(),
+    areas.finish(config, &lengths)
+}
+
+/// Whether places tell elements of an array apart.
+pub(super) fn tells_elements(config: &FullTextConfig, array: bool) -> bool {
+    array && config.tokenizer != Tokenizer::PreTokenizedArray
+}
+
+/// One more than the length of each row, 0 for null.
+pub(super) fn encode_lengths(lengths: &[u32], present: &Bitset) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut values = Vec::with_capacity(LENGTHS_ROWS);
+    for (block, lengths) in lengths.chunks(LENGTHS_ROWS).enumerate() {
+        let rows = block * LENGTHS_ROWS..;
+        values.clear();
+        values.extend(rows.zip(lengths).map(|(row, n)| match present.contains(row) {
+            true => n + 1,
+            false => 0,
+        }));
+        let width = width(&values);
+        out.push(width);
+        pack(&mut out, &values, width);
     }
+    out
 }
 
 /// The tokens of all rows, in their order.
@@ -119,24 +139,6 @@ impl Collected {
         }
     }
 
-    /// One more than the length of each row, 0 for null.
-    fn encode_lengths(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        let mut values = Vec::with_capacity(LENGTHS_ROWS);
-        for (block, lengths) in self.lengths.chunks(LENGTHS_ROWS).enumerate() {
-            let rows = block * LENGTHS_ROWS..;
-            values.clear();
-            values.extend(rows.zip(lengths).map(|(row, n)| match self.present.contains(row) {
-                true => n + 1,
-                false => 0,
-            }));
-            let width = width(&values);
-            out.push(width);
-            pack(&mut out, &values, width);
-        }
-        out
-    }
-
     /// Groups the tokens by term and hands over the terms in their order.
     fn into_terms(self, areas: &mut Areas) {
         let (starts, mut next) = starts_of(&self.counts);
@@ -187,11 +189,11 @@ impl Collected {
 }
 
 /// The areas of the stream while terms are added.
-struct Areas {
-    draft: Draft,
+pub(super) struct Areas {
+    pub(super) draft: Draft,
     dictionary: Vec<u8>,
     postings: Vec<u8>,
-    positions: Vec<u8>,
+    pub(super) positions: Vec<u8>,
     block: Option<OpenBlock>,
     /// The last term of the block.
     before: String,
@@ -205,7 +207,7 @@ struct OpenBlock {
 }
 
 impl Areas {
-    fn new(draft: Draft) -> Self {
+    pub(super) fn new(draft: Draft) -> Self {
         Self {
             draft,
             dictionary: Vec::new(),
@@ -216,8 +218,8 @@ impl Areas {
         }
     }
 
-    /// Adds a term, larger than all before it.
-    fn put_term(&mut self, term: &str, postings: &[Posting], positions_len: u64) {
+    /// Adds a term, larger than all before it, whose places are appended already.
+    pub(super) fn put_term(&mut self, term: &str, postings: &[Posting], positions_len: u64) {
         assert!(term.len() <= TERM_BYTES_MAX, "the analyser drops long tokens");
         let block = self.block.get_or_insert_with(|| {
             self.before.clear();
@@ -263,10 +265,18 @@ impl Areas {
         }
     }
 
-    fn close(&mut self) {
+    /// Ends the block at hand.
+    pub(super) fn close(&mut self) {
         let Some(mut block) = self.block.take() else { return };
         block.draft.len = (self.dictionary.len() - block.start) as u64;
         self.draft.terms += block.draft.terms;
         self.draft.blocks.push(block.draft);
+    }
+
+    pub(super) fn finish(&self, config: &FullTextConfig, lengths: &[u8]) -> EncodedText {
+        EncodedText {
+            directory: self.draft.encode(config).into(),
+            pages: pages::encode(&[lengths, &self.dictionary, &self.postings, &self.positions]).into(),
+        }
     }
 }

@@ -27,8 +27,8 @@ const GRACE: Duration = Duration::from_secs(24 * 3600);
 pub struct Node {
     pub engine: Engine,
     indexer: Indexer,
-    runtime: Runtime,
-    store: Store,
+    pub runtime: Runtime,
+    pub store: Store,
     collector: Collector,
 }
 
@@ -54,6 +54,10 @@ pub async fn hours(n: u64) {
 
 impl Node {
     pub fn new(backend: &Dated, clock: &TokioClock, seed: u64) -> Self {
+        Self::with(backend, clock, seed, EngineOptions::default())
+    }
+
+    pub fn with(backend: &Dated, clock: &TokioClock, seed: u64, options: EngineOptions) -> Self {
         let runtime = Runtime {
             clock: Arc::new(clock.clone()),
             rng: Rng::seeded(seed),
@@ -71,7 +75,7 @@ impl Node {
             runtime.rng.clone(),
             &config,
         );
-        let engine = Engine::new(runtime.clone(), store.clone(), EngineOptions::default());
+        let engine = Engine::new(runtime.clone(), store.clone(), options);
         assert_eq!(engine.grace(), GRACE);
         let options = UpkeepOptions {
             inline: false,
@@ -148,8 +152,27 @@ impl Node {
         panic!("it does not end");
     }
 
+    /// What the role does, or what nodes without it do.
+    pub fn start_collecting(&self, has_role: bool) -> CancellationToken {
+        let stop = CancellationToken::new();
+        let collector = has_role.then(|| Collector::of(&self.engine, GcOptions::default()));
+        let collecting = gc::run(self.engine.clone(), collector, stop.clone().cancelled_owned());
+        self.runtime.spawner.spawn("collecting", Box::pin(collecting));
+        stop
+    }
+
+    /// Which namespaces are marked as having garbage.
+    pub async fn marked(&self) -> Vec<NsKey> {
+        let listed = self.store.list(&paths::collection_markers(), None);
+        let markers: Vec<_> = listed.try_collect().await.expect("listed");
+        markers
+            .iter()
+            .filter_map(|m| paths::parse_collection_marker(&m.location))
+            .collect()
+    }
+
     /// How many objects of each kind there are.
-    async fn objects(&self, namespace: &str) -> BTreeMap<&'static str, usize> {
+    pub async fn objects(&self, namespace: &str) -> BTreeMap<&'static str, usize> {
         let listed = self.store.list(&paths::upkeep::namespace_prefix(&ns(namespace)), None);
         let mut counts = BTreeMap::new();
         for meta in listed.try_collect::<Vec<_>>().await.expect("listed") {
@@ -169,7 +192,7 @@ impl Node {
     }
 }
 
-fn counts(of: &[(&'static str, usize)]) -> BTreeMap<&'static str, usize> {
+pub fn counts(of: &[(&'static str, usize)]) -> BTreeMap<&'static str, usize> {
     of.iter().copied().collect()
 }
 
@@ -470,26 +493,23 @@ fn a_node_looks_at_what_it_saw_published_and_leaves_the_rest_alone() {
         let clock = clock();
         let backend = Dated::new(clock.clone());
         let node = Node::new(&backend, &clock, 1);
-        let stop = CancellationToken::new();
-        let collector = Collector::of(&node.engine, GcOptions::default());
-        let collecting = gc::run(node.engine.clone(), Some(collector), stop.clone().cancelled_owned());
-        node.runtime.spawner.spawn("collecting", Box::pin(collecting));
+        let stop = node.start_collecting(true);
         for n in 0..3 {
             node.upsert("docs", 0..5, n).await;
             node.flush("docs").await;
         }
         hours(1).await;
-        let marked = async || {
-            let listed = node.store.list(&paths::collection_markers(), None);
-            listed.try_collect::<Vec<_>>().await.expect("listed").len()
-        };
+        let marked = async || node.marked().await.len();
         assert_eq!(marked().await, 1);
         hours(30).await;
         let left = node.objects("docs").await;
         assert_eq!((left["manifest"], left["entry"], marked().await), (1, 1, 0));
         let before = backend.calls();
         hours(24).await;
-        assert!(backend.calls() - before <= 25, "markers are listed once an hour");
+        assert!(
+            backend.calls() - before <= 25 + 10,
+            "markers are listed once an hour, and there is a sweep"
+        );
         assert_eq!(node.rows("docs").await, same(0..5, 2));
         stop.cancel();
         assert!(clock.boot() > GRACE);

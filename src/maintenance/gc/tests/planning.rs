@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use ulid::Ulid;
 use uuid::Uuid;
 
-use crate::maintenance::gc::{Found, Held, History, Keep, Plan, Retained, View, plan, retained};
+use crate::maintenance::gc::{Found, Held, Keep, Oldest, Plan, Retained, View, plan, retained};
 use crate::manifest::{Deletions, Gen, Manifest, ManifestSegment};
 use crate::model::{Incarnation, NamespaceName, OrgId, Recent, Schema, Seq, Settings};
 use crate::segment::{SegmentId, SegmentMeta};
@@ -98,16 +98,13 @@ fn seg(id: u128, hour: u64) -> Found {
     found(NsObject::Segment(Ulid::from(id)), hour)
 }
 
-fn history(manifests: &[Manifest]) -> History {
-    let mut history = History::default();
-    manifests.iter().for_each(|m| history.learn(m));
-    history
-}
-
-fn planned(listing: &[Found], history: &History, pins: &[Held], now: u64, keep: Keep) -> Plan {
+/// What a collector plans that can read these manifests.
+fn planned(listing: &[Found], manifests: &[Manifest], pins: &[Held], now: u64, keep: Keep) -> Plan {
+    let oldest = retained(listing, now * HOUR, keep).oldest;
+    let oldest = manifests.iter().find(|m| m.generation == oldest);
     let view = View {
         listing,
-        history,
+        oldest: &oldest.map(Oldest::of).unwrap_or_default(),
         pins,
         blobs: Some(&BTreeSet::new()),
         now_ms: now * HOUR,
@@ -118,18 +115,19 @@ fn planned(listing: &[Found], history: &History, pins: &[Held], now: u64, keep: 
 #[test]
 fn a_manifest_is_retained_as_long_as_its_successor_is_young() {
     let listing = [man(1, 10), man(2, 20), man(3, 30)];
-    for (now, keep, oldest) in [
-        (30, keep(5, 0), 2),
-        (35, keep(5, 0), 2),
-        (36, keep(5, 0), 3),
-        (15, keep(5, 0), 0),
-        (16, keep(5, 0), 1),
-        (36, keep(5, 5), 2),
-        (36, keep(5, 100), 0),
+    for (now, keep, oldest, after) in [
+        (30, keep(5, 0), 2, 30),
+        (35, keep(5, 0), 2, 30),
+        (36, keep(5, 0), 3, 36),
+        (15, keep(5, 0), 0, 10),
+        (16, keep(5, 0), 1, 20),
+        (36, keep(5, 5), 2, 30),
+        (36, keep(5, 100), 0, 10),
     ] {
         let expected = Retained {
             oldest: Gen(oldest),
             newest: Gen(3),
+            named_after_ms: after * HOUR,
         };
         assert_eq!(retained(&listing, now * HOUR, keep), expected, "{now} {keep:?}");
     }
@@ -137,15 +135,22 @@ fn a_manifest_is_retained_as_long_as_its_successor_is_young() {
     let expected = Retained {
         oldest: Gen(2),
         newest: Gen(3),
+        named_after_ms: 30 * HOUR,
     };
     assert_eq!(retained(&listing[1..], 21 * HOUR, keep(5, 0)), expected);
+    // Where one is missing in between, it may have been published soon after the one before it.
+    let expected = Retained {
+        oldest: Gen(2),
+        newest: Gen(4),
+        named_after_ms: 10 * HOUR,
+    };
+    assert_eq!(retained(&[man(2, 10), man(4, 30)], 31 * HOUR, keep(5, 0)), expected);
     assert_eq!(retained(&[], 0, keep(5, 0)).newest, Gen::ZERO);
 }
 
 #[test]
 fn what_goes_and_in_which_order() {
     let all = [manifest(1, 2, &[1]), manifest(2, 4, &[2]), manifest(3, 5, &[3])];
-    let history = history(&all);
     let token = Ulid::from(70u128);
     let listing = [
         seg(1, 1),
@@ -168,7 +173,7 @@ fn what_goes_and_in_which_order() {
         found(NsObject::Operation(token, OperationPart::Start), 1),
     ];
     let doomed = |now, keep| -> Vec<String> {
-        let plan = planned(&listing, &history, &[], now, keep);
+        let plan = planned(&listing, &all, &[], now, keep);
         let name = |f: &Found| match &f.object {
             NsObject::Entry(seq) => format!("e{seq}"),
             NsObject::Manifest(generation) => format!("m{}", generation.0),
@@ -179,39 +184,49 @@ fn what_goes_and_in_which_order() {
         };
         plan.doomed.iter().map(name).collect()
     };
-    let rest = ["blob", "Start", "Done"];
+    // How an operation ended stays until it is known that nothing says any more that it began.
+    let rest = ["blob", "Start"];
     let expect = |first: &[&str]| -> Vec<String> { first.iter().chain(&rest).map(|s| s.to_string()).collect() };
     assert_eq!(
         doomed(30, keep(5, 0)),
         expect(&["m1", "m2", "e1", "e2", "e3", "e4", "e5", "s1", "s2", "s99"])
     );
-    // Manifest 2 was succeeded 26 hours ago, manifest 1 27 hours ago.
+    // Manifest 2 was succeeded 26 hours ago, manifest 1 27 hours ago. What was uploaded so early may be named by manifest 3.
+    assert_eq!(doomed(30, keep(5, 24)), expect(&["m1", "e1", "e2", "e3", "e4"]));
     assert_eq!(
-        doomed(30, keep(5, 24)),
+        doomed(30, keep(1, 26)),
         expect(&["m1", "e1", "e2", "e3", "e4", "s1", "s99"])
     );
-    assert_eq!(doomed(30, keep(5, 40)), expect(&["s99"]));
+    assert_eq!(doomed(30, keep(5, 40)), expect(&[]));
     assert_eq!(doomed(30, keep(40, 0)), Vec::<String>::new());
+    let ended: Vec<Found> = listing
+        .iter()
+        .filter(|f| f.object != NsObject::Operation(token, OperationPart::Start))
+        .cloned()
+        .collect();
+    let plan = planned(&ended, &all, &[], 30, keep(5, 0));
+    assert!(
+        plan.doomed
+            .iter()
+            .any(|f| f.object == NsObject::Operation(token, OperationPart::Done))
+    );
 }
 
 #[test]
 fn the_newest_entry_stays_and_so_does_all_where_nothing_is_indexed() {
     let listing = [entry(1, 0), entry(2, 0)];
-    assert_eq!(
-        planned(&listing, &History::default(), &[], 1000, keep(1, 0)),
-        Plan::default()
-    );
-    let history = history(&[manifest(7, 2, &[])]);
+    assert_eq!(planned(&listing, &[], &[], 1000, keep(1, 0)), Plan::default());
+    let manifests = [manifest(7, 2, &[])];
     let listing = [entry(1, 0), entry(2, 0), man(7, 0)];
-    let plan = planned(&listing, &history, &[], 1000, keep(1, 0));
+    let plan = planned(&listing, &manifests, &[], 1000, keep(1, 0));
     assert_eq!(plan.doomed, [entry(1, 0)]);
     assert!(plan.later);
-    assert!(!planned(&listing[1..], &history, &[], 1000, keep(1, 0)).later);
+    assert!(!planned(&listing[1..], &manifests, &[], 1000, keep(1, 0)).later);
 }
 
 #[test]
 fn a_hold_keeps_its_objects_and_goes_alone_first() {
-    let history = history(&[manifest(7, 1, &[])]);
+    let manifests = [manifest(7, 1, &[])];
     let id = Ulid::from(60u128);
     let listing = [entry(1, 0), man(7, 0), seg(1, 0), found(NsObject::Pin(id), 0)];
     for needed in [true, false] {
@@ -220,13 +235,13 @@ fn a_hold_keeps_its_objects_and_goes_alone_first() {
             objects: BTreeSet::from([NsObject::Segment(Ulid::from(1u128))]),
             needed,
         };
-        let plan = planned(&listing, &history, &[held], 1000, keep(1, 0));
+        let plan = planned(&listing, &manifests, &[held], 1000, keep(1, 0));
         let expected: &[Found] = if needed { &[] } else { &listing[3..] };
         assert_eq!(plan.doomed, expected);
         assert!(plan.later);
     }
     assert_eq!(
-        planned(&listing[..3], &history, &[], 1000, keep(1, 0)).doomed,
+        planned(&listing[..3], &manifests, &[], 1000, keep(1, 0)).doomed,
         [seg(1, 0)]
     );
 }
@@ -234,10 +249,9 @@ fn a_hold_keeps_its_objects_and_goes_alone_first() {
 #[test]
 fn a_retained_manifest_that_was_not_read_stops_everything() {
     let listing = [man(1, 0), man(2, 999), seg(1, 0)];
-    let history = history(&[manifest(2, 2, &[])]);
     let view = View {
         listing: &listing,
-        history: &history,
+        oldest: &Oldest::of(&manifest(2, 2, &[])),
         pins: &[],
         blobs: None,
         now_ms: 1000 * HOUR,
@@ -249,9 +263,11 @@ proptest! {
     /// I9: nothing goes that a retained manifest, a hold, the log or the grace time needs; whatever was deleted before.
     #[test]
     fn nothing_that_is_needed_goes(
-        // For each manifest: hours since the one before, entries it adds, which segments it names.
-        steps in prop::collection::vec((0u64..10, 0u64..4, prop::collection::btree_set(0u128..12, 0..5)), 1..10),
-        segments in prop::collection::vec(0u64..60, 12),
+        // For each manifest: hours since the one before, and entries it adds.
+        steps in prop::collection::vec((0u64..10, 0u64..4), 1..10),
+        // For each segment: the first manifest that names it and the first that does not any more, and how many hours, at
+        // most the grace time, it was there before it was named. What no manifest names was given up.
+        lives in prop::collection::vec((1u64..12, 1u64..12, 0u64..20), 12),
         tail in 0u64..4,
         grace in 1u64..20,
         retention in 0u64..30,
@@ -259,18 +275,20 @@ proptest! {
         held in prop::collection::btree_set(0u128..12, 0..3),
         stop in 0usize..40,
     ) {
-        let (mut at, mut seq) = (0, 0);
+        let (mut at, mut seq) = (20, 0);
         let mut manifests = Vec::new();
         let mut listing: Vec<Found> = Vec::new();
         let mut created = BTreeMap::new();
-        for (n, (hours, entries, named)) in steps.iter().enumerate() {
+        for (n, (hours, entries)) in steps.iter().enumerate() {
             at += hours;
             for _ in 0..*entries {
                 seq += 1;
                 listing.push(entry(seq, at));
             }
             let generation = n as u64 + 1;
-            let ids: Vec<u128> = named.iter().copied().collect();
+            let lives = lives.iter().enumerate();
+            let named = lives.filter(|(_, (first, end, _))| (*first..*end).contains(&generation));
+            let ids: Vec<u128> = named.map(|(id, _)| id as u128).collect();
             manifests.push(manifest(generation, seq, &ids));
             listing.push(man(generation, at));
             created.insert(generation, at);
@@ -279,8 +297,10 @@ proptest! {
             seq += 1;
             listing.push(entry(seq, at));
         }
-        listing.extend(segments.iter().enumerate().map(|(id, hour)| seg(id as u128, *hour)));
-        let history = history(&manifests);
+        listing.extend(lives.iter().enumerate().map(|(id, (first, _, before))| {
+            let named = created.get(first).copied().unwrap_or(at);
+            seg(id as u128, named - before.min(&grace))
+        }));
         let newest = manifests.len() as u64;
         let pin = Held {
             id: Ulid::from(1u128),
@@ -291,7 +311,7 @@ proptest! {
         for hours in later {
             now += hours;
             let keep = keep(grace, retention);
-            let plan = planned(&listing, &history, std::slice::from_ref(&pin), now, keep);
+            let plan = planned(&listing, &manifests, std::slice::from_ref(&pin), now, keep);
             // The definition, once more and slowly.
             let needed = |generation: u64| {
                 generation == newest || created[&(generation + 1)] + grace.max(retention) >= now
@@ -324,13 +344,13 @@ proptest! {
                 left.windows(2).all(|pair| pair[1] == pair[0] + 1)
             };
             let entries = left(&|o| match o { NsObject::Entry(seq) => Some(seq.0), _ => None });
-            let manifests = left(&|o| match o { NsObject::Manifest(generation) => Some(generation.0), _ => None });
-            prop_assert!(manifests);
+            let generations = left(&|o| match o { NsObject::Manifest(generation) => Some(generation.0), _ => None });
+            prop_assert!(generations);
             // The newest may be left alone.
             prop_assert!(entries || tail == 0);
         }
         // After a long time only what the newest manifest needs is left, in one go.
-        let plan = planned(&listing, &history, &[], now + 10_000, keep(grace, retention));
+        let plan = planned(&listing, &manifests, &[], now + 10_000, keep(grace, retention));
         let gone: BTreeSet<_> = plan.doomed.iter().map(|f| f.key.clone()).collect();
         listing.retain(|f| !gone.contains(&f.key));
         let last = manifests.last().expect("at least one");
@@ -342,6 +362,6 @@ proptest! {
                 _ => prop_assert!(false, "{left:?}"),
             }
         }
-        prop_assert!(!planned(&listing, &history, &[], now + 10_000, keep(grace, retention)).later);
+        prop_assert!(!planned(&listing, &manifests, &[], now + 10_000, keep(grace, retention)).later);
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::StreamExt;
@@ -10,7 +11,7 @@ use futures::stream::{self, BoxStream};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
@@ -24,6 +25,12 @@ struct Inside {
     cut_at: Option<u64>,
     /// Seconds.
     ahead: i64,
+    /// What was asked for: the kind of request and the key.
+    asked: Vec<(&'static str, String)>,
+    /// Requests for keys that contain this take so long.
+    slow: Option<(String, Duration)>,
+    /// What is gone as soon as this was read.
+    vanishing: Option<(Path, Vec<Path>)>,
 }
 
 /// Clones are the same store.
@@ -72,9 +79,45 @@ impl Dated {
         self.inside().ahead = seconds;
     }
 
-    fn call(&self, path: &Path) -> Result<()> {
+    /// How many requests of a kind there were for keys that contain `text`, since the last call of this.
+    pub fn take_asked(&self, kind: &str, text: &str) -> usize {
+        let asked = std::mem::take(&mut self.inside().asked);
+        let is_meant = |(of, key): &&(&'static str, String)| *of == kind && key.contains(text);
+        asked.iter().filter(is_meant).count()
+    }
+
+    /// From now on, requests for keys that contain `text` take so long.
+    pub fn slow(&self, text: &str, by: Duration) {
+        self.inside().slow = Some((text.to_owned(), by));
+    }
+
+    /// Once, when `read` was read, `gone` is deleted.
+    pub fn vanish_after(&self, read: Path, gone: Vec<Path>) {
+        self.inside().vanishing = Some((read, gone));
+    }
+
+    async fn vanish(&self, read: &Path) {
+        let gone = match &mut self.inside().vanishing {
+            Some((trigger, gone)) if trigger == read => std::mem::take(gone),
+            _ => return,
+        };
+        for path in gone {
+            self.inner.delete(&path).await.expect("it was there");
+        }
+    }
+
+    async fn wait(&self, path: &Path) {
+        let wait = match &self.inside().slow {
+            Some((text, by)) if path.as_ref().contains(text) => *by,
+            _ => return,
+        };
+        tokio::time::sleep(wait).await;
+    }
+
+    fn call(&self, kind: &'static str, path: &Path) -> Result<()> {
         let mut inside = self.inside();
         inside.calls += 1;
+        inside.asked.push((kind, path.to_string()));
         match inside.cut_at.is_some_and(|at| inside.calls > at) {
             false => Ok(()),
             true => Err(Error::PermissionDenied {
@@ -115,15 +158,19 @@ impl fmt::Display for Dated {
 #[async_trait]
 impl ObjectStore for Dated {
     async fn put_opts(&self, path: &Path, body: PutPayload, options: PutOptions) -> Result<PutResult> {
-        self.call(path)?;
+        self.call("put", path)?;
+        self.wait(path).await;
         let put = self.inner.put_opts(path, body, options).await?;
         self.wrote(path);
         Ok(put)
     }
 
     async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
-        self.call(path)?;
-        self.inner.get_opts(path, options).await
+        self.call("get", path)?;
+        self.wait(path).await;
+        let found = self.inner.get_opts(path, options).await;
+        self.vanish(path).await;
+        found
     }
 
     async fn put_multipart_opts(&self, path: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
@@ -136,7 +183,7 @@ impl ObjectStore for Dated {
             let this = this.clone();
             async move {
                 let path = path?;
-                this.call(&path)?;
+                this.call("delete", &path)?;
                 let one = stream::iter([Ok(path)]).boxed();
                 this.inner.delete_stream(one).next().await.expect("one for one")
             }
@@ -145,7 +192,7 @@ impl ObjectStore for Dated {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        if let Err(refused) = self.call(prefix.unwrap_or(&Path::default())) {
+        if let Err(refused) = self.call("list", prefix.unwrap_or(&Path::default())) {
             return stream::iter([Err(refused)]).boxed();
         }
         let this = self.clone();
