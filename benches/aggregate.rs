@@ -184,20 +184,12 @@ fn snapshot(columns: &[Columns]) -> Snapshot {
         ("words", "string"),
     ] {
         schema.put(Attribute {
-            id: schema.next_attribute_id(),
-            name: name.into(),
-            ty: AttrType::parse(ty).expect("a type"),
             filterable: true,
-            full_text: None,
-            regex: false,
-            glob: false,
-            fuzzy: false,
-            ann: None,
-            metric: None,
-            late_interaction: false,
-            sparse_knn: false,
-            embed: None,
-            nullable: false,
+            ..Attribute::new(
+                schema.next_attribute_id(),
+                name.into(),
+                AttrType::parse(ty).expect("a type"),
+            )
         });
     }
     let part = |(i, c): (usize, &Columns)| {

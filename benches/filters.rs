@@ -259,20 +259,15 @@ fn schema() -> Schema {
         ("t", "string"),
     ] {
         schema.put(Attribute {
-            id: schema.next_attribute_id(),
-            name: name.into(),
-            ty: AttrType::parse(ty).expect("a type"),
             filterable: true,
             full_text: (name == "t").then(Default::default),
             regex: name == "s",
-            glob: false,
             fuzzy: name == "s",
-            ann: None,
-            metric: None,
-            late_interaction: false,
-            sparse_knn: false,
-            embed: None,
-            nullable: false,
+            ..Attribute::new(
+                schema.next_attribute_id(),
+                name.into(),
+                AttrType::parse(ty).expect("a type"),
+            )
         });
     }
     schema

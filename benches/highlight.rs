@@ -119,20 +119,12 @@ fn asked(fragment_by: FragmentBy, query: &str) -> Highlight {
 fn schema(config: &FullTextConfig) -> Schema {
     let mut schema = Schema::default();
     schema.put(Attribute {
-        id: schema.next_attribute_id(),
-        name: "t".into(),
-        ty: AttrType::parse("string").expect("a type"),
-        filterable: false,
         full_text: Some(*config),
-        regex: false,
-        glob: false,
-        fuzzy: false,
-        ann: None,
-        metric: None,
-        late_interaction: false,
-        sparse_knn: false,
-        embed: None,
-        nullable: false,
+        ..Attribute::new(
+            schema.next_attribute_id(),
+            "t".into(),
+            AttrType::parse("string").expect("a type"),
+        )
     });
     schema
 }

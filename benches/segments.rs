@@ -424,20 +424,13 @@ fn schema() -> Schema {
     schema.id_kind = Some(IdKind::UInt);
     for (name, ty) in ATTRIBUTES {
         schema.put(Attribute {
-            id: schema.next_attribute_id(),
-            name: name.into(),
-            ty: AttrType::parse(ty).expect("a type"),
             filterable: name != "text",
             full_text: (name == "text").then(Default::default),
-            regex: false,
-            glob: false,
-            fuzzy: false,
-            ann: None,
-            metric: None,
-            late_interaction: false,
-            sparse_knn: false,
-            embed: None,
-            nullable: false,
+            ..Attribute::new(
+                schema.next_attribute_id(),
+                name.into(),
+                AttrType::parse(ty).expect("a type"),
+            )
         });
     }
     schema

@@ -22,20 +22,12 @@ fn ns(name: &str) -> NsKey {
 fn attribute(id: u32, name: &str, ty: &str) -> Attribute {
     let ty = AttrType::parse(ty).expect("a type");
     Attribute {
-        id: AttrId(id),
-        name: name.into(),
-        ty,
         filterable: !ty.is_vector(),
         full_text: (ty == AttrType::Scalar(Scalar::String)).then(FullTextConfig::default),
-        regex: false,
         glob: true,
-        fuzzy: false,
         ann: ty.is_vector().then_some(Metric::CosineDistance),
         metric: ty.is_vector().then_some(Metric::CosineDistance),
-        late_interaction: false,
-        sparse_knn: false,
-        embed: None,
-        nullable: false,
+        ..Attribute::new(AttrId(id), name.into(), ty)
     }
 }
 

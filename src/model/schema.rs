@@ -168,6 +168,26 @@ pub struct Embed {
 pub const EMBED_PREFIX: &str = "$embed_";
 
 impl Attribute {
+    /// An attribute that is stored and has no index.
+    pub fn new(id: AttrId, name: Arc<str>, ty: AttrType) -> Self {
+        Self {
+            id,
+            name,
+            ty,
+            filterable: false,
+            full_text: None,
+            regex: false,
+            glob: false,
+            fuzzy: false,
+            ann: None,
+            metric: None,
+            late_interaction: false,
+            sparse_knn: false,
+            embed: None,
+            nullable: false,
+        }
+    }
+
     /// Refuses a patch of this attribute where that is not possible.
     pub fn check_patchable(&self) -> Result<(), Invalid> {
         let why = match self.ty {

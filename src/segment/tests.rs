@@ -131,20 +131,9 @@ const EVERY_TYPE: [&str; 20] = [
 fn attribute(id: u32, ty: &str, filterable: bool) -> Attribute {
     let ty = AttrType::parse(ty).expect("a valid type");
     Attribute {
-        id: AttrId(id),
-        name: format!("a{id}").into(),
-        ty,
         filterable: filterable && ty.can_be_filterable(),
-        full_text: None,
-        regex: false,
-        glob: false,
-        fuzzy: false,
-        ann: None,
-        metric: None,
-        late_interaction: false,
-        sparse_knn: false,
-        embed: None,
         nullable: ty.is_vector(),
+        ..Attribute::new(AttrId(id), format!("a{id}").into(), ty)
     }
 }
 

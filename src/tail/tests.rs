@@ -22,20 +22,8 @@ const VECTOR: AttrId = AttrId(2);
 
 fn attribute(id: AttrId, name: &str, ty: AttrType) -> Attribute {
     Attribute {
-        id,
-        name: name.into(),
-        ty,
         filterable: true,
-        full_text: None,
-        regex: false,
-        glob: false,
-        fuzzy: false,
-        ann: None,
-        metric: None,
-        late_interaction: false,
-        sparse_knn: false,
-        embed: None,
-        nullable: false,
+        ..Attribute::new(id, name.into(), ty)
     }
 }
 

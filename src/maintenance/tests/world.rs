@@ -57,20 +57,9 @@ pub struct World {
 
 fn attributes() -> Vec<Attribute> {
     let of = |id, name: &str, ty: &str| Attribute {
-        id: AttrId(id),
-        name: name.into(),
-        ty: AttrType::parse(ty).expect("a type"),
         filterable: ty == "int",
         full_text: (ty == "string").then(FullTextConfig::default),
-        regex: false,
-        glob: false,
-        fuzzy: false,
-        ann: None,
-        metric: None,
-        late_interaction: false,
-        sparse_knn: false,
-        embed: None,
-        nullable: false,
+        ..Attribute::new(AttrId(id), name.into(), AttrType::parse(ty).expect("a type"))
     };
     vec![of(0, "n", "int"), of(1, "t", "string"), of(2, "v", "[2]f32")]
 }

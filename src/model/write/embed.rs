@@ -8,7 +8,7 @@ use arrow::buffer::{MutableBuffer, NullBuffer};
 
 use super::entry::EmbedEntry;
 use super::rows::Typed;
-use super::schema::{Draft, blank, prefix};
+use super::schema::{Draft, prefix};
 use super::vector;
 use crate::model::batch::NamedColumn;
 use crate::model::embed::{Embeddings, Wanted, is_blank};
@@ -150,7 +150,7 @@ fn generate(draft: &Draft<'_>, name: &Arc<str>, dims: u32) -> Result<Attribute, 
         ann: metric,
         metric,
         nullable: true,
-        ..blank(name, ty, draft.schema.next_attribute_id())
+        ..Attribute::new(draft.schema.next_attribute_id(), name.clone(), ty)
     })
 }
 

@@ -166,7 +166,7 @@ impl<'a> Draft<'a> {
         let is_new = existing.is_none();
         let mut attribute = match existing {
             Some(existing) => existing.clone(),
-            None => blank(name, ty, self.schema.next_attribute_id()),
+            None => Attribute::new(self.schema.next_attribute_id(), name.clone(), ty),
         };
         entry.apply_options(&mut attribute, is_new)?;
         entry.apply_ann(&mut attribute, is_new, self.metric)?;
@@ -233,26 +233,6 @@ impl<'a> Draft<'a> {
             drops: self.drops,
         };
         Ok((change, self.schema))
-    }
-}
-
-/// An attribute with every option off.
-pub(super) fn blank(name: &Arc<str>, ty: AttrType, id: crate::model::AttrId) -> Attribute {
-    Attribute {
-        id,
-        name: name.clone(),
-        ty,
-        filterable: false,
-        full_text: None,
-        regex: false,
-        glob: false,
-        fuzzy: false,
-        ann: None,
-        metric: None,
-        late_interaction: false,
-        sparse_knn: false,
-        embed: None,
-        nullable: false,
     }
 }
 

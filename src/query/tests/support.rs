@@ -38,20 +38,12 @@ pub fn schema_of(kind: IdKind, attributes: &[(&str, &str)]) -> Schema {
         let multi = matches!(ty, AttrType::MultiVector { .. });
         let metric = (ty.is_vector() || multi).then_some(Metric::EuclideanSquared);
         schema.put(Attribute {
-            id: schema.next_attribute_id(),
-            name: (*name).into(),
-            ty,
             filterable: ty.can_be_filterable(),
-            full_text: None,
-            regex: false,
-            glob: false,
-            fuzzy: false,
             ann: metric,
             metric,
             late_interaction: multi,
             sparse_knn: ty == AttrType::SparseVector,
-            embed: None,
-            nullable: false,
+            ..Attribute::new(schema.next_attribute_id(), (*name).into(), ty)
         });
     }
     schema

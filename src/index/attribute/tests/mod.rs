@@ -65,20 +65,8 @@ impl Blocks for Memory {
 
 fn attribute(ty: AttrType) -> Attribute {
     Attribute {
-        id: AttrId(3),
-        name: "a".into(),
-        ty,
         filterable: true,
-        full_text: None,
-        regex: false,
-        glob: false,
-        fuzzy: false,
-        ann: None,
-        metric: None,
-        late_interaction: false,
-        sparse_knn: false,
-        embed: None,
-        nullable: false,
+        ..Attribute::new(AttrId(3), "a".into(), ty)
     }
 }
 
