@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt, stream};
-use shoal::base::{CpuPool, Ledger, MemoryShare, Rng, Runtime, TokioClock, TokioSpawner};
+use shoal::base::{Clock, CpuPool, Ledger, MemoryShare, Rng, Runtime, TokioClock, TokioSpawner};
 use shoal::config::StoreConfig;
 use shoal::maintenance::gc::{self, Collector, GcOptions};
 use shoal::maintenance::{self, Indexer, UpkeepOptions};

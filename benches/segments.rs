@@ -9,7 +9,7 @@
 //! two threads on the same rows as Parquet, and SQLite for rows by id. They are warm, too, and in another process.
 //! Reported: the first round, the best of 21 in ms, and its ratio to the baseline's best; for writes the time that the
 //! thread had a processor.
-//! Left out: the log, HTTP, JSON.   Run: cargo bench --bench segments
+//! Left out: the log, HTTP, JSON.   Run: cargo bench --bench segments, with a part of their names for some queries only
 #![allow(clippy::disallowed_methods, reason = "a bench measures real time")]
 
 mod common;
@@ -371,7 +371,9 @@ async fn query(world: &World, merged: &Encoded, rows: u64, baseline: &HashMap<St
         "{:28} {:>9} {:>9} {:>11} {:>6}",
         "query", "first ms", "warm ms", "baseline ms", "ratio"
     );
-    for (name, query) in queries(rows) {
+    let part = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
+    let is_asked = |name: &str| part.as_ref().is_none_or(|part| name.contains(part));
+    for (name, query) in queries(rows).into_iter().filter(|(name, _)| is_asked(name)) {
         let cache = world.cache();
         let snapshot = snapshot(world.open(merged, &cache).await, &world.schema);
         let ask = async |round: usize| {

@@ -86,6 +86,12 @@ impl Error {
         self
     }
 
+    /// What is stored was written by a newer version of this program. Nodes that were upgraded may answer.
+    pub fn newer_version() -> Self {
+        let sentence = "this namespace was written by a newer version of shoal than this node runs: upgrade this node";
+        Self::new(ErrorKind::Unavailable, sentence).after(Duration::from_secs(5))
+    }
+
     /// 400 with this sentence.
     pub fn invalid(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Invalid, message)

@@ -55,8 +55,13 @@
 //!   → namespace::manifests → snapshot                                                 nodes go over to the manifest
 //! ```
 
+#[cfg(not(test))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: base::counted::Counted = base::counted::Counted(mimalloc::MiMalloc);
 
 pub mod api;
 pub mod auth;

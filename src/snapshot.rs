@@ -101,7 +101,9 @@ impl Snapshot {
         tail::live_rows(&self.parts)
     }
 
-    /// Bytes of the log that are not in segments, and logical bytes of the rows in segments, dead ones included.
+    /// Bytes of the log that are not in segments, and logical bytes of the rows in segments, dead ones included: what
+    /// metadata, quotas and `size_limit` count. It mostly grows when rows go from the log, where they are compressed, into
+    /// segments, and falls when segments are written anew without their dead rows.
     pub fn stored_bytes(&self) -> u64 {
         let segments: u64 = self.segments.iter().map(|part| part.segment.meta().logical_bytes).sum();
         self.unindexed_bytes + segments
@@ -110,13 +112,17 @@ impl Snapshot {
     /// About how much memory the snapshot holds, in bytes: the tail, which rows of segments are live, and of the
     /// segments what is held as long as they are open. What they read goes through the cache, which counts it.
     pub fn memory_bytes(&self) -> u64 {
-        let tail: u64 = self.parts.iter().map(|p| p.chunk.memory_bytes() as u64).sum();
         let segment = |part: &SegmentPart| {
             let meta = part.segment.meta();
             let inline = meta.inline.as_ref().map_or(0, |bytes| bytes.len() as u64);
             part.live.len() as u64 / 8 + u64::from(meta.hot_len) + inline
         };
-        tail + self.segments.iter().map(segment).sum::<u64>()
+        self.tail_memory_bytes() + self.segments.iter().map(segment).sum::<u64>()
+    }
+
+    /// About how much of that the tail holds.
+    pub fn tail_memory_bytes(&self) -> u64 {
+        self.parts.iter().map(|p| p.chunk.memory_bytes() as u64).sum()
     }
 
     /// The state after one more entry, whose rows were [promoted](promote()).

@@ -426,3 +426,54 @@ fn is_of(path: &str, template: &str) -> bool {
     let (path, template): (Vec<_>, Vec<_>) = (path.split('/').collect(), template.split('/').collect());
     path.len() == template.len() && path.iter().zip(&template).all(|(p, t)| p == t || t.starts_with('{'))
 }
+
+/// The numbers of a table's rows, and the tests that each names: file and function.
+fn named_tests(page: &str) -> BTreeMap<String, Vec<(String, String)>> {
+    let mut rows = BTreeMap::new();
+    for line in page.lines().filter(|line| line.starts_with("| ")) {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        let (Some(number), Some(tests)) = (cells.first(), cells.last()) else {
+            continue;
+        };
+        if !number.ends_with(|c: char| c.is_ascii_digit()) {
+            continue;
+        }
+        let mut file = String::new();
+        let mut named = Vec::new();
+        for word in tests.split('`').skip(1).step_by(2) {
+            match word.ends_with(".rs") {
+                true => file = word.to_owned(),
+                false => named.push((file.clone(), word.to_owned())),
+            }
+        }
+        assert!(
+            rows.insert((*number).to_owned(), named).is_none(),
+            "{number} is there twice"
+        );
+    }
+    rows
+}
+
+#[test]
+fn every_failure_and_every_invariant_has_tests_that_exist() {
+    let page = fs::read_to_string("docs/design/0009-failures.md").expect("the page is there");
+    let rows = named_tests(&page);
+    let failures = (1..=32).map(|n| n.to_string());
+    let wanted: BTreeSet<String> = failures.chain((1..=16).map(|n| format!("I{n}"))).collect();
+    let found: BTreeSet<String> = rows.keys().cloned().collect();
+    assert_eq!(found, wanted);
+    for (number, tests) in rows {
+        assert!(!tests.is_empty(), "{number} has no test");
+        for (file, test) in tests {
+            let text = fs::read_to_string(&file).unwrap_or_else(|e| panic!("{number}: {file}: {e}"));
+            let is_there = text.lines().any(|line| {
+                let line = line.trim_start();
+                let function = line.strip_prefix("async ").unwrap_or(line);
+                function
+                    .strip_prefix("fn ")
+                    .is_some_and(|f| f.split('(').next() == Some(&test))
+            });
+            assert!(is_there, "{number}: {file} has no test {test}");
+        }
+    }
+}

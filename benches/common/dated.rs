@@ -1,4 +1,5 @@
-//! A store in memory that lists in order and dates objects by the node's clock, which may be a simulated one.
+//! A store in memory that lists in order and dates objects by a clock, which may be a simulated one. Also for the tests of
+//! `maintenance::gc`: what includes this file names the `Clock`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,7 +14,8 @@ use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
     PutOptions, PutPayload, PutResult, Result,
 };
-use shoal::base::Clock;
+
+use super::Clock;
 
 pub struct Dated {
     inner: Arc<InMemory>,
@@ -29,6 +31,12 @@ impl Dated {
             clock,
             written: Arc::default(),
         }
+    }
+
+    fn wrote(&self, path: &Path) {
+        let now = self.clock.wall().as_millis() as u64;
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        written.insert(path.clone(), now);
     }
 
     fn dated(&self, listed: BoxStream<'static, Result<ObjectMeta>>) -> BoxStream<'static, Result<ObjectMeta>> {
@@ -64,11 +72,7 @@ impl fmt::Display for Dated {
 impl ObjectStore for Dated {
     async fn put_opts(&self, path: &Path, body: PutPayload, options: PutOptions) -> Result<PutResult> {
         let put = self.inner.put_opts(path, body, options).await?;
-        let now = self.clock.wall().as_millis() as u64;
-        self.written
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(path.clone(), now);
+        self.wrote(path);
         Ok(put)
     }
 
@@ -97,6 +101,8 @@ impl ObjectStore for Dated {
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.inner.copy_opts(from, to, options).await
+        self.inner.copy_opts(from, to, options).await?;
+        self.wrote(to);
+        Ok(())
     }
 }

@@ -22,6 +22,7 @@ pub(super) const KEY: &str = "0123456789abcdef";
 mod cors;
 mod limits;
 mod matrix;
+mod prefixes;
 
 pub(super) async fn app() -> Router {
     app_with(EngineOptions::default()).await
@@ -65,16 +66,20 @@ async fn api_at(clock: Arc<dyn Clock>, cpu: CpuPool, options: EngineOptions) -> 
         .await
         .map_err(|e| e.to_string())
         .expect("memory");
+    api_over(opened.store, runtime, options)
+}
+
+fn api_over(store: store::Store, runtime: Runtime, options: EngineOptions) -> Api {
     let control = Control::new(
         runtime.clone(),
-        opened.store.clone(),
+        store.clone(),
         ControlOptions {
             secrets: Secrets::new(vec![Secret::new(&[7; 32])]),
             freshness: Freshness::default(),
             deployment: "tests".into(),
         },
     );
-    let engine = Engine::new(runtime.clone(), opened.store, options);
+    let engine = Engine::new(runtime.clone(), store, options);
     let auth = Authenticator::new(&[KEY.to_owned()], false, control.clone()).expect("valid");
     Api::new(engine, runtime, auth, control, None)
 }

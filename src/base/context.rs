@@ -28,6 +28,7 @@ impl Tenant {
 struct Context {
     request_id: Option<Arc<str>>,
     tenant: AtomicU64,
+    is_background: bool,
 }
 
 /// Runs a request; its tenant is nobody until [`set_tenant`] is called within.
@@ -35,6 +36,7 @@ pub async fn in_request<F: Future>(id: &str, request: F) -> F::Output {
     let context = Context {
         request_id: Some(id.into()),
         tenant: AtomicU64::new(0),
+        is_background: false,
     };
     CONTEXT.scope(Arc::new(context), request).await
 }
@@ -44,8 +46,24 @@ pub async fn for_tenant<F: Future>(tenant: Tenant, work: F) -> F::Output {
     let context = Context {
         request_id: None,
         tenant: AtomicU64::new(tenant.0),
+        is_background: is_background(),
     };
     CONTEXT.scope(Arc::new(context), work).await
+}
+
+/// Runs work of the same tenant that gives way to others when the store is slow: nobody waits for it.
+pub async fn in_background<F: Future>(work: F) -> F::Output {
+    let context = Context {
+        request_id: request_id(),
+        tenant: AtomicU64::new(tenant().0),
+        is_background: true,
+    };
+    CONTEXT.scope(Arc::new(context), work).await
+}
+
+/// Whether nobody waits for what this task does.
+pub fn is_background() -> bool {
+    CONTEXT.try_with(|context| context.is_background).unwrap_or(false)
 }
 
 /// From here on this request is of that tenant. Without effect outside of requests.
@@ -68,6 +86,22 @@ pub fn request_id() -> Option<Arc<str>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn background_work_is_of_its_tenant_and_stays_in_the_background() {
+        let (a, b) = (Tenant::named("a"), Tenant::named("b"));
+        assert!(!is_background());
+        for_tenant(a, async {
+            assert!(!is_background());
+            in_background(async {
+                assert_eq!((is_background(), tenant()), (true, a));
+                for_tenant(b, async { assert_eq!((is_background(), tenant()), (true, b)) }).await;
+            })
+            .await;
+            assert!(!is_background());
+        })
+        .await;
+    }
 
     #[tokio::test]
     async fn a_request_has_an_id_and_later_a_tenant() {

@@ -75,6 +75,9 @@ impl Drop for Threads {
     }
 }
 
+/// Decoding and encoding up to so many bytes is done in place.
+const IN_PLACE_BYTES_MAX: usize = 64 * 1024;
+
 /// A handle to the pool; clones share its threads, which end when the last handle is dropped.
 #[derive(Clone)]
 pub struct CpuPool {
@@ -109,6 +112,20 @@ impl CpuPool {
     /// How many jobs can run at a time.
     pub fn parallelism(&self) -> usize {
         self.threads.as_ref().map_or(1, |t| t.count)
+    }
+
+    /// Runs `f` in place if it works on so few `bytes` that this takes well under half a millisecond, which is not worth
+    /// a thread; else as [`run`](Self::run).
+    pub async fn run_on<T: Send + 'static>(
+        &self,
+        bytes: usize,
+        priority: Priority,
+        f: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        match bytes > IN_PLACE_BYTES_MAX {
+            true => self.run(priority, f).await,
+            false => f(),
+        }
     }
 
     /// Runs `f` and returns its result. It takes its turn among the jobs of the task's tenant, see

@@ -1,5 +1,5 @@
 //! What every other module may use: clocks, seeded randomness, task spawning, the CPU pool, the
-//! memory ledger, bitsets, agendas, whose work a task does. Knows nothing of databases.
+//! memory ledger, bitsets, agendas, seals, whose work a task does. Knows nothing of databases.
 //!
 //! # What stays true
 //!
@@ -9,12 +9,18 @@
 pub mod agenda;
 pub mod bitset;
 pub mod clock;
+pub mod coding;
 pub mod context;
+#[cfg(test)]
+pub mod counted;
 pub mod cpu;
 pub mod memory;
 pub mod rng;
+pub mod seal;
 pub mod spawn;
 pub mod turns;
+#[cfg(test)]
+pub(crate) mod varied;
 
 pub use agenda::Agenda;
 pub use bitset::Bitset;
@@ -37,4 +43,18 @@ pub struct Runtime {
     pub spawner: Arc<dyn Spawner>,
     pub cpu: CpuPool,
     pub memory: Ledger,
+}
+
+#[cfg(test)]
+impl Runtime {
+    /// Everything on this thread, with memory for whatever tests do.
+    pub(crate) fn of_tests(clock: Arc<dyn Clock>, seed: u64) -> Self {
+        Self {
+            clock,
+            rng: Rng::seeded(seed),
+            spawner: Arc::new(TokioSpawner::default()),
+            cpu: CpuPool::inline(),
+            memory: Ledger::new(1 << 30, 1 << 30),
+        }
+    }
 }

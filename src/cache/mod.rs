@@ -19,6 +19,7 @@
 //! Memory: no request, some microseconds. Disk: no request. Otherwise one GET per run of missing 4 KiB blocks; runs
 //! with at most 256 KiB between them share one, and no GET is larger than 8 MiB.
 
+mod bring;
 mod disk;
 mod flight;
 mod memory;
@@ -42,6 +43,7 @@ use crate::base::{Clock, Runtime};
 use crate::model::OrgId;
 use crate::store::{Store, StoreError};
 use crate::telemetry::CACHE_READ_BYTES;
+pub use bring::Missing;
 use disk::Disk;
 pub use disk::DiskStats;
 use flight::{Body, Flights, GET_BYTES_MAX, Hedge, Landing};
@@ -339,39 +341,9 @@ impl Cache {
         bytes <= self.inner.memory.capacity() / KEPT_PARTS && !meter::bypassed()
     }
 
-    /// Brings an object to where a pin keeps it: to disk, as far as pins fit there. Without a disk, into memory, if it is
-    /// little for that. Ends early, too, where the disk refuses it.
-    ///
-    /// Costs one GET for about every 8 MiB that is missing, one after the other.
-    ///
-    /// * `goes_on` — asked before each GET
-    pub async fn bring(&self, object: &ObjectRef, goes_on: impl Fn() -> bool + Send + Sync) -> Result<(), StoreError> {
-        let inner = &self.inner;
-        let Some(disk) = &inner.disk else {
-            return match self.would_keep(object.len) {
-                true => self.load(object, ReadKind::Rows).await,
-                false => Ok(()),
-            };
-        };
-        // What an earlier run left there may be all of it.
-        disk.settle().await;
-        for part in pieces::split(std::iter::once(0..object.len), GET_BYTES_MAX) {
-            let missing = disk.missing(object, &part);
-            let Some(first) = missing.first() else { continue };
-            let range = first.start..missing.last().map_or(first.end, |last| last.end);
-            if !goes_on() || !disk.takes_pinned(range.end - range.start) {
-                break;
-            }
-            let get = inner
-                .hedge
-                .get(&inner.store, inner.clock.as_ref(), &object.key, range.clone());
-            disk.offer(object, range.start, &get.await?, ReadKind::Rows);
-            disk.settle().await;
-            if !disk.missing(object, &range).is_empty() {
-                break;
-            }
-        }
-        Ok(())
+    /// The directory of the disk tier, which no other process uses meanwhile; `None` without one.
+    pub fn directory(&self) -> Option<&std::path::Path> {
+        self.inner.disk.as_ref().map(Disk::directory)
     }
 
     /// Reads the whole object and keeps it as far as there is room.

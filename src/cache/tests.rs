@@ -30,7 +30,7 @@ impl World {
         Self::over(Arc::new(InMemory::new()), Arc::new(SystemClock))
     }
 
-    fn over(backend: Arc<dyn ObjectStore>, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn over(backend: Arc<dyn ObjectStore>, clock: Arc<dyn Clock>) -> Self {
         let backend = CountingStore::new(backend);
         let rng = Rng::seeded(1);
         let store = Store::new(

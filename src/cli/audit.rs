@@ -1,10 +1,10 @@
 //! `shoal audit`: the audit log of an organization.
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use reqwest::Method;
 use serde_json::Value as Json;
 
-use super::client::{Connection, Failure, InOrg, Request};
+use super::client::{Failure, OnOrg, Request};
 use super::table::{self, Column};
 
 const VERDICT: &[Column] = &[
@@ -15,18 +15,11 @@ const VERDICT: &[Column] = &[
     ("not sealed yet", "unsealed"),
 ];
 
-#[derive(Args, Debug)]
-pub struct Audit {
-    #[command(flatten)]
-    connection: Connection,
-    #[command(flatten)]
-    org: InOrg,
-    #[command(subcommand)]
-    command: Command,
-}
+/// What the command is given.
+pub type Audit = OnOrg<Command>;
 
 #[derive(Subcommand, Debug)]
-enum Command {
+pub enum Command {
     /// Check that a day's log is as it was written; exit status 1 when something was removed, added or changed.
     Verify {
         /// By UTC, such as 2026-01-31 [default: today].

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
 use reqwest::{Certificate, Method, Url, redirect};
 use serde_json::Value as Json;
@@ -85,6 +85,25 @@ pub struct InOrg {
     /// The slug of the organization [default: the credential's own; `default` for a bootstrap key].
     #[arg(long, global = true, env = "SHOAL_ORG", value_name = "SLUG")]
     pub org: Option<String>,
+}
+
+// The arguments of commands with subcommands. What would be said about these two would become the help of them all.
+#[derive(Args, Debug)]
+pub struct OnServer<C: Subcommand> {
+    #[command(flatten)]
+    pub connection: Connection,
+    #[command(subcommand)]
+    pub command: C,
+}
+
+#[derive(Args, Debug)]
+pub struct OnOrg<C: Subcommand> {
+    #[command(flatten)]
+    pub connection: Connection,
+    #[command(flatten)]
+    pub org: InOrg,
+    #[command(subcommand)]
+    pub command: C,
 }
 
 /// What is asked.

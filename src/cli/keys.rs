@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Map, Value as Json, json};
 
-use super::client::{Connection, Failure, InOrg, Request, secret_of_file, usage};
+use super::client::{Failure, OnOrg, Request, secret_of_file, usage};
 use super::table::{self, Column};
 use crate::base::Clock;
 
@@ -35,18 +35,11 @@ const SHOWN: &[Column] = &[
     ("writes per second", "limits.writes_per_second"),
 ];
 
-#[derive(Args, Debug)]
-pub struct Keys {
-    #[command(flatten)]
-    connection: Connection,
-    #[command(flatten)]
-    org: InOrg,
-    #[command(subcommand)]
-    command: Command,
-}
+/// What the command is given.
+pub type Keys = OnOrg<Command>;
 
 #[derive(Subcommand, Debug)]
-enum Command {
+pub enum Command {
     /// Make a key; its value is shown this once.
     Create(Box<Create>),
     /// All keys, without their values.
@@ -58,7 +51,7 @@ enum Command {
 }
 
 #[derive(Args, Debug)]
-struct Create {
+pub struct Create {
     /// What it is for.
     #[arg(long)]
     description: String,

@@ -1,10 +1,10 @@
 //! `shoal orgs`: organizations and their members.
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Subcommand, ValueEnum};
 use reqwest::Method;
 use serde_json::{Value as Json, json};
 
-use super::client::{Connection, Failure, Request};
+use super::client::{Connection, Failure, OnServer, Request};
 use super::table::{self, Column};
 
 const LISTED: &[Column] = &[
@@ -25,16 +25,11 @@ const SHOWN: &[Column] = &[
 ];
 const MEMBERS: &[Column] = &[("USER", "username"), ("ROLE", "role"), ("E-MAIL", "email")];
 
-#[derive(Args, Debug)]
-pub struct Orgs {
-    #[command(flatten)]
-    connection: Connection,
-    #[command(subcommand)]
-    command: Command,
-}
+/// What the command is given.
+pub type Orgs = OnServer<Command>;
 
 #[derive(Subcommand, Debug)]
-enum Command {
+pub enum Command {
     /// Make an organization; its slug is made of the name.
     Create {
         name: String,
@@ -76,7 +71,7 @@ enum Command {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Role {
+pub enum Role {
     Owner,
     Admin,
     Member,

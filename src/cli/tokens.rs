@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Map, Value as Json, json};
 
-use super::client::{Connection, Failure, InOrg, Request};
+use super::client::{Failure, InOrg, OnOrg, Request};
 use super::table::{self, Column};
 
 const LISTED: &[Column] = &[
@@ -18,18 +18,11 @@ const LISTED: &[Column] = &[
 ];
 const SHOWN: &[Column] = &[("id", "id"), ("name", "name"), ("token", "token")];
 
-#[derive(Args, Debug)]
-pub struct Tokens {
-    #[command(flatten)]
-    connection: Connection,
-    #[command(flatten)]
-    org: InOrg,
-    #[command(subcommand)]
-    command: Command,
-}
+/// What the command is given.
+pub type Tokens = OnOrg<Command>;
 
 #[derive(Subcommand, Debug)]
-enum Command {
+pub enum Command {
     /// Make a platform token, for organizations, groups and databases; it is shown this once. With --org it
     /// counts in that organization only.
     Mint {
@@ -74,7 +67,7 @@ enum Command {
 }
 
 #[derive(Args, Debug)]
-struct DataOptions {
+pub struct DataOptions {
     /// Only for reading.
     #[arg(long)]
     read_only: bool,
@@ -85,7 +78,7 @@ struct DataOptions {
 
 #[derive(Args, Debug)]
 #[group(required = true, multiple = false)]
-struct What {
+pub struct What {
     /// The tokens of this namespace (database).
     #[arg(long, value_name = "NAME")]
     db: Option<String>,

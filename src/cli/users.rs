@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Map, Value as Json, json};
 
-use super::client::{Connection, Failure, InOrg, Request, password_of_file};
+use super::client::{Connection, Failure, InOrg, OnServer, Request, password_of_file};
 use super::table::{self, Column};
 
 const SHOWN: &[Column] = &[("username", "username"), ("name", "name"), ("e-mail", "email")];
@@ -25,16 +25,11 @@ const WHOAMI: &[Column] = &[
     ("expires", "expires_at"),
 ];
 
-#[derive(Args, Debug)]
-pub struct Users {
-    #[command(flatten)]
-    connection: Connection,
-    #[command(subcommand)]
-    command: Command,
-}
+/// What the command is given.
+pub type Users = OnServer<Command>;
 
 #[derive(Subcommand, Debug)]
-enum Command {
+pub enum Command {
     /// Make a user; with a bootstrap key only.
     Create {
         username: String,

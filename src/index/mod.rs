@@ -2,7 +2,6 @@
 //! [`attribute`] asks its reader for.
 
 pub mod attribute;
-pub mod coding;
 pub mod sparse;
 pub mod text;
 pub mod vector;

@@ -7,11 +7,13 @@
 
 use std::sync::Arc;
 
+use futures::{StreamExt, TryStreamExt, stream};
+
 use super::job::{Job, JobError, Outcome};
 use super::rows::{Piece, concat, split};
 use crate::base::Priority;
 use crate::cache::ReadKind;
-use crate::manifest::{Deletions, INLINE_BYTES_MAX, Manifest, ManifestSegment, deleted_rows};
+use crate::manifest::{Deletions, INLINE_BYTES_MAX, Manifest, ManifestSegment, deleted_rows, deletions_inline_max};
 use crate::model::{Attribute, Seq};
 use crate::segment::{EncodeOptions, SegmentPart};
 use crate::snapshot::Snapshot;
@@ -19,11 +21,13 @@ use crate::wal::Digest;
 
 /// A tail and an inline segment of up to so many bytes together are put together: compressed, they may fit.
 const FOLD_BYTES_MAX: u64 = 2 * INLINE_BYTES_MAX;
+/// Deletion bitmaps that are put at the same time.
+const PUT_AT_ONCE: usize = 16;
 
 /// Puts the tail of a snapshot into segments and publishes the next manifest.
 ///
 /// Costs one PUT and one for the hint; one more for each segment that is too large for the manifest, and for each
-/// older segment so many of whose rows were deleted that their bitmap is.
+/// older segment so many of whose rows were deleted that their bitmap is; those are put 16 at a time.
 ///
 /// * `base` — the manifest that the snapshot has its segments from; `None` when it has none
 ///
@@ -46,10 +50,13 @@ pub async fn flush(job: &Job, snapshot: &Snapshot, base: Option<(&Manifest, Dige
     }
     job.check()?;
     let (folded, kept) = choose_folded(snapshot);
-    let mut segments = Vec::new();
-    for part in kept.iter().copied() {
-        segments.push(keep(job, part, base.map(|(m, _)| m)).await?);
-    }
+    let inline_max = deletions_inline_max(kept.len());
+    let base_manifest = base.map(|(m, _)| m);
+    let keeping: Vec<_> = kept
+        .iter()
+        .map(|part| keep(job, part, base_manifest, inline_max))
+        .collect();
+    let mut segments: Vec<ManifestSegment> = stream::iter(keeping).buffered(PUT_AT_ONCE).try_collect().await?;
     segments.extend(
         make(
             job,
@@ -102,7 +109,14 @@ fn tail_bytes(snapshot: &Snapshot) -> u64 {
 }
 
 /// A segment that stays, with what is deleted in it now.
-async fn keep(job: &Job, part: &SegmentPart, base: Option<&Manifest>) -> Result<ManifestSegment, JobError> {
+///
+/// * `inline_max` — how large a bitmap may be that stays in the manifest, in bytes
+async fn keep(
+    job: &Job,
+    part: &SegmentPart,
+    base: Option<&Manifest>,
+    inline_max: usize,
+) -> Result<ManifestSegment, JobError> {
     let meta = part.segment.meta().clone();
     let dead = meta.rows as usize - part.live.count();
     // Deleted rows stay deleted: as many are the same. Except where the segment was shared with the name again after a
@@ -110,13 +124,14 @@ async fn keep(job: &Job, part: &SegmentPart, base: Option<&Manifest>) -> Result<
     if let Some(known) = base.and_then(|m| m.segment(meta.id))
         && known.meta == meta
         && known.deletions.rows() as usize == dead
+        && known.deletions.inline_bytes() <= inline_max
     {
         return Ok(known.clone());
     }
     let live = part.live.clone();
     let cpu = &job.workshop.runtime.cpu;
     let deleted = cpu.run(Priority::Background, move || deleted_rows(&live)).await;
-    let deletions = job.manifests.put_deletions(deleted, job.new_name()).await?;
+    let deletions = job.manifests.put_deletions(deleted, job.new_name(), inline_max).await?;
     Ok(ManifestSegment { meta, deletions })
 }
 

@@ -1,13 +1,14 @@
 //! The jobs of one node: reads what they work on from the engine, and hands it their manifests.
 
+mod claims;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::lease::{self, Lease};
+use super::lease::Lease;
 use super::merge::{self, policy};
 use super::{Job, JobError, Outcome, Pace, UpkeepOptions, Workshop, flush};
-use crate::base::clock::wall_ms;
 use crate::error::Error;
 use crate::manifest::Manifest;
 use crate::model::{Gen, NamespaceName, OrgId};
@@ -25,10 +26,10 @@ const RIVALS_MAX: usize = 4;
 const REBASES_MAX: usize = 64;
 /// Namespaces whose newest manifest is kept in memory; one may have 256 KiB of rows.
 const SLOTS_MAX: usize = 256;
-/// What a merge reads and writes per second at least: it takes its lease for as long.
-const MERGE_BYTES_PER_SECOND: u64 = 10 << 20;
-/// The role of the lease.
-const ROLE: &str = "index";
+/// The role of the lease for flushes, …
+const FLUSHES: &str = "index";
+/// … and for merges: a flush, which writes wait for, does not wait for a merge of another node.
+const MERGES: &str = "merge";
 
 /// A namespace by what it is called.
 pub type Name = (OrgId, NamespaceName);
@@ -66,6 +67,8 @@ pub enum Done {
     Published,
     /// Another node does it.
     Elsewhere,
+    /// Another node has taken it for itself, for so much longer, unless it is done earlier.
+    Leased(Duration),
     /// What it worked on is gone.
     Abandoned,
 }
@@ -101,7 +104,8 @@ struct Known {
     newest: Option<Arc<(Manifest, Digest)>>,
     /// When it was known to be the newest, by a request that ended then, on the clock that never goes back.
     at: Duration,
-    lease: Option<Lease>,
+    /// Those that this node holds, by their roles.
+    leases: BTreeMap<&'static str, Lease>,
     /// Segments that lack indexes which the schema asks for.
     stale: BTreeSet<SegmentId>,
 }
@@ -198,8 +202,8 @@ impl Indexer {
                 snapshot = self.newest(org, name).await?;
             }
             slot.known().stale = stale(&snapshot);
-            if !self.may(&job, slot, snapshot.unindexed_bytes, Duration::ZERO).await? {
-                return Ok(Done::Elsewhere);
+            if let Some(left) = self.leased(&job, slot, FLUSHES, snapshot.unindexed_bytes).await? {
+                return Ok(Done::Leased(left));
             }
             let base = self.base(&job, slot, &snapshot).await?;
             let base = base.as_ref().map(|b| (&b.0, b.1));
@@ -237,16 +241,19 @@ impl Indexer {
 
     /// Merges the segments of a namespace that are worth it most; [`Done::Nothing`] when none are.
     ///
-    /// Costs what [`merge::merge`] and [`merge::publish`] say.
+    /// Costs what [`merge::merge`] and [`merge::publish`] say, and of a large one what taking its lease costs, once more
+    /// every half of [`UpkeepOptions::lease`], and giving it back.
     pub async fn merge(&self, org: &OrgId, name: &NamespaceName) -> Result<Done, IndexError> {
         let slot = self.slot(org, name);
         let Ok(_merging) = slot.merging.try_lock() else {
             return Ok(Done::Elsewhere);
         };
-        let done = self.try_merge(&self.job(org, name), &slot).await;
+        let job = self.job(org, name);
+        let done = self.try_merge(&job, &slot).await;
         if done.is_err() {
             slot.forget();
         }
+        self.give_back(&job, &slot).await;
         done
     }
 
@@ -254,20 +261,31 @@ impl Indexer {
         let Some(base) = self.current(job, slot).await? else {
             return Ok(Done::Nothing);
         };
-        let inputs = policy::choose(&slot.candidates(&base.0), self.options());
+        let candidates = slot.candidates(&base.0);
+        let inputs = policy::choose(&candidates, self.options());
         if inputs.is_empty() {
             return Ok(Done::Nothing);
         }
-        let bytes = inputs
-            .iter()
-            .filter_map(|id| base.0.segment(*id))
-            .map(|s| s.meta.unpacked_bytes())
-            .sum::<u64>();
-        let span = Duration::from_secs(bytes / MERGE_BYTES_PER_SECOND);
-        if !self.may(job, slot, bytes, span).await? {
-            return Ok(Done::Elsewhere);
+        let bytes = live_bytes(&candidates, &inputs);
+        if let Some(left) = self.leased(job, slot, MERGES, bytes).await? {
+            return Ok(Done::Leased(left));
         }
-        let merged = merge::merge(job, &base.0, &inputs, &self.inner.pace).await?;
+        let work = self.merge_of(job, slot, (&base.0, &inputs), bytes);
+        tokio::select! {
+            biased;
+            done = work => done,
+            never = self.hold(job, slot, MERGES) => match never {},
+        }
+    }
+
+    async fn merge_of(
+        &self,
+        job: &Job,
+        slot: &Slot,
+        (base, inputs): (&Manifest, &[SegmentId]),
+        bytes: u64,
+    ) -> Result<Done, IndexError> {
+        let merged = merge::merge(job, base, inputs, &self.inner.pace).await?;
         let _turn = slot.publishing.lock().await;
         for _ in 0..REBASES_MAX {
             job.check()?;
@@ -310,7 +328,7 @@ impl Indexer {
         }
     }
 
-    /// Whether segments of a namespace are worth merging, and how many bytes they have: by the newest manifest that was
+    /// Whether segments of a namespace are worth merging, and how many bytes their live rows have: by the newest manifest that was
     /// worked on, or else by the one that the open namespace has in use. Costs nothing.
     pub fn merge_due(&self, org: &OrgId, name: &NamespaceName) -> Option<u64> {
         let slot = self.known_slot(org, name);
@@ -320,8 +338,7 @@ impl Indexer {
             _ => policy::candidates_open(&*self.inner.engine.opened(org, name)?),
         };
         let chosen = policy::choose(&candidates, self.options());
-        let bytes = candidates.iter().filter(|c| chosen.contains(&c.id)).map(|c| c.bytes);
-        (!chosen.is_empty()).then(|| bytes.sum())
+        (!chosen.is_empty()).then(|| live_bytes(&candidates, &chosen))
     }
 
     /// Looks at a namespace that is marked as dirty: when there is nothing to do, the marker goes. Otherwise
@@ -437,28 +454,6 @@ impl Indexer {
         }
     }
 
-    /// Whether this node may do a job on so many bytes: it is small, or nobody else does it. Costs nothing while the
-    /// lease is held.
-    async fn may(&self, job: &Job, slot: &Slot, bytes: u64, span: Duration) -> Result<bool, IndexError> {
-        let options = self.options();
-        if bytes < options.lease_bytes_min {
-            return Ok(true);
-        }
-        let workshop = &self.inner.workshop;
-        let now_ms = wall_ms(workshop.runtime.clock.as_ref());
-        if slot
-            .known()
-            .lease
-            .is_some_and(|held| held.covers(now_ms, span + options.lease / 4))
-        {
-            return Ok(true);
-        }
-        let (store, node) = (&workshop.store, workshop.writer);
-        let taken = lease::take(store, job.ns(), ROLE, node, now_ms, options.lease + span).await?;
-        slot.known().lease = taken;
-        Ok(taken.is_some())
-    }
-
     /// Removes the dirty marker of a namespace, if nothing was written since. Costs a GET; when it is removed, a
     /// DELETE and another GET.
     ///
@@ -483,6 +478,12 @@ impl Indexer {
         }
         Ok(())
     }
+}
+
+/// The bytes of the live rows of chosen segments: what merging them reads.
+fn live_bytes(candidates: &[policy::Candidate], chosen: &[SegmentId]) -> u64 {
+    let chosen = candidates.iter().filter(|c| chosen.contains(&c.id));
+    chosen.fold(0, |sum, c| sum.saturating_add(c.live_bytes()))
 }
 
 /// The same, but none while there are entries that no manifest has: merges go by the schema of the manifest, and what a

@@ -52,7 +52,7 @@ pub struct UpkeepOptions {
     /// How long a namespace that another node writes must have been marked before this one looks after it: nodes that
     /// write index their own.
     pub foreign_wait: Duration,
-    /// For how long a node takes a large job for itself.
+    /// For how long a node takes large jobs for itself; merges longer, as long as they go on.
     pub lease: Duration,
     /// Jobs on fewer bytes need no lease: doing one twice is cheaper.
     pub lease_bytes_min: u64,

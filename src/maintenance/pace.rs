@@ -44,3 +44,42 @@ impl Pace {
 fn now() -> Instant {
     Instant::now()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn took(f: impl Future<Output = ()>) -> u64 {
+        let start = now();
+        f.await;
+        start.elapsed().as_millis() as u64
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_share_the_bytes_of_a_second_and_save_none_up() {
+        let pace = Pace::new(1_000);
+        assert_eq!(took(pace.take(500)).await, 0, "what is taken is paid for afterwards");
+        assert_eq!(took(pace.take(2_000)).await, 500);
+        let all = async {
+            tokio::join!(pace.take(100), pace.take(200), pace.take(300));
+        };
+        assert_eq!(took(all).await, 2_300, "the last one waits for those before it");
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(took(pace.take(1_000)).await, 0);
+        assert_eq!(took(pace.take(1)).await, 1_000, "a minute of rest is not made up for");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_limit_nothing_waits() {
+        let pace = Pace::new(0);
+        assert_eq!(
+            took(async {
+                for _ in 0..10 {
+                    pace.take(u64::MAX).await
+                }
+            })
+            .await,
+            0
+        );
+    }
+}

@@ -98,7 +98,7 @@ struct Scheduler {
 }
 
 /// Does upkeep of an engine's namespaces until `until` ends. Jobs that run then are given up: what they uploaded is
-/// garbage.
+/// garbage. Leases are given back.
 ///
 /// Costs one LIST per [`UpkeepOptions::list_interval`] and thousand dirty namespaces, and the jobs. Above a thousand
 /// they are listed less often, up to once a minute.
@@ -145,6 +145,7 @@ pub async fn run(indexer: Indexer, until: impl Future<Output = ()>) {
         }
     }
     scheduler.stop.cancel();
+    scheduler.indexer.give_back_all().await;
 }
 
 impl Scheduler {
@@ -334,9 +335,10 @@ impl Scheduler {
             // Nobody listens any more when the node shuts down.
             let _ = ended.send(ending).await;
         };
-        self.runtime
-            .spawner
-            .spawn(kind.name(), Box::pin(context::for_tenant(tenant, work)));
+        self.runtime.spawner.spawn(
+            kind.name(),
+            Box::pin(context::for_tenant(tenant, context::in_background(work))),
+        );
     }
 
     fn end(&mut self, ended: Ended) {
@@ -348,9 +350,14 @@ impl Scheduler {
                 let next = self.fail(&name, kind, &error);
                 self.try_again(name, kind, next);
             }
-            // Nodes that only follow a namespace leave it to the one that was faster, longer each time.
-            Ok(Done::Elsewhere) if kind != Kind::Look => {
-                let next = self.wait(&name, kind, (self.options.lease / 4, self.options.lease * 4));
+            // Nodes that only follow a namespace leave it to the one that was faster, longer each time, …
+            Ok(done @ (Done::Elsewhere | Done::Leased(_))) if kind != Kind::Look => {
+                let most = match done {
+                    // … but to one that may be gone no longer than it said.
+                    Done::Leased(left) => left + self.runtime.rng.jitter(TICK),
+                    _ => Duration::MAX,
+                };
+                let next = self.wait(&name, kind, (self.options.lease / 4, self.options.lease * 4), most);
                 self.try_again(name, kind, next);
             }
             Ok(done) => {
@@ -398,11 +405,14 @@ impl Scheduler {
     fn fail(&mut self, name: &Name, kind: Kind, error: &IndexError) -> Duration {
         metrics::counter!(telemetry::UPKEEP_FAILURES, "job" => kind.name()).increment(1);
         tracing::warn!(org = %name.0, namespace = %name.1, job = kind.name(), error = error as &dyn std::error::Error, "upkeep failed");
-        self.wait(name, kind, self.options.retry)
+        self.wait(name, kind, self.options.retry, Duration::MAX)
     }
 
     /// Leaves a job for a while: longer each time, until it is done. Returns when that ends.
-    fn wait(&mut self, name: &Name, kind: Kind, (shortest, longest): (Duration, Duration)) -> Duration {
+    ///
+    /// * `longest` — of what is varied by chance
+    /// * `most` — of all
+    fn wait(&mut self, name: &Name, kind: Kind, (shortest, longest): (Duration, Duration), most: Duration) -> Duration {
         let now = self.now();
         let failed = self.failed.entry((kind, name.clone())).or_insert(Failed {
             times: 0,
@@ -410,7 +420,7 @@ impl Scheduler {
         });
         let wait = shortest.saturating_mul(1 << failed.times.min(16)).min(longest);
         failed.times += 1;
-        failed.not_before = now + self.runtime.rng.jitter(wait);
+        failed.not_before = now + self.runtime.rng.jitter(wait).min(most);
         failed.not_before
     }
 
@@ -425,6 +435,7 @@ impl Scheduler {
                 let _ = listed.send(found).await;
             }
         };
+        let work = context::in_background(work);
         self.runtime.spawner.spawn("dirty markers", Box::pin(work));
     }
 

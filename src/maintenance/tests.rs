@@ -1,14 +1,18 @@
+mod claims;
 mod copies;
 mod debt;
 mod engine;
 mod faults;
+mod hostile;
 mod leases;
 mod merging;
+mod scheduling;
 pub(in crate::maintenance) mod world;
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::manifest::Deletions;
 use crate::manifest::tests::scripted::Fault;
 use world::{Step, World};
 
@@ -129,6 +133,51 @@ fn large_tails_become_several_segments() {
         let (manifest, _) = world.newest.clone().expect("flushed");
         assert!(manifest.segments.len() > 3, "{}", manifest.segments.len());
         assert_eq!(manifest.rows(), 200);
+        world.check().await;
+    });
+}
+
+#[test]
+fn the_more_segments_there_are_the_less_of_deleted_rows_is_in_the_manifest() {
+    run(async {
+        let mut world = World::new(false);
+        let bitmap = |world: &World, at: usize| {
+            let (manifest, _) = world.newest.as_ref().expect("flushed");
+            let found = manifest.segments.iter().filter(|s| s.deletions != Deletions::None);
+            found.map(|s| s.deletions.clone()).nth(at)
+        };
+        let every_other: Vec<u64> = (0..2_000).step_by(2).collect();
+        for step in [
+            Step::Upsert((0..2_000).collect(), 1),
+            Step::Flush,
+            Step::Delete(every_other.clone()),
+            Step::Flush,
+        ] {
+            world.take(step).await;
+        }
+        assert!(matches!(bitmap(&world, 0), Some(Deletions::Inline(_))));
+        // A segment for each row.
+        world.set_options(|o| o.flush_segment_bytes = 1);
+        world.take(Step::Upsert((10_000..10_800).collect(), 1)).await;
+        world.take(Step::Flush).await;
+        world.set_options(|o| o.flush_segment_bytes = UpkeepOptions::default().flush_segment_bytes);
+        world.take(Step::Upsert((2_000..4_000).collect(), 1)).await;
+        world.take(Step::Flush).await;
+        let found = bitmap(&world, 0).expect("still deleted");
+        assert!(matches!(&found, Deletions::Object(o) if o.rows == 1_000), "{found:?}");
+        world
+            .take(Step::Delete(every_other.iter().map(|id| id + 2_000).collect()))
+            .await;
+        world.take(Step::Delete(vec![10_000])).await;
+        world.take(Step::Flush).await;
+        assert_eq!(bitmap(&world, 0), Some(found), "it stays where it is");
+        let mut others = [bitmap(&world, 1), bitmap(&world, 2)];
+        others.sort_by_key(|d| d.as_ref().map(Deletions::rows));
+        assert!(
+            matches!(others, [Some(Deletions::Inline(_)), Some(Deletions::Object(_))]),
+            "{others:?}"
+        );
+        world.take(Step::Reopen).await;
         world.check().await;
     });
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{INLINE_BYTES_MAX, Manifest, ManifestSegment};
+use crate::model::datetime::CLOCK_MS_MAX;
 use crate::model::recent::REMEMBERED_MAX;
 use crate::model::{AttrId, Gen, Seq};
 use crate::wal::Digest;
@@ -11,6 +12,10 @@ use crate::wal::Digest;
 const LEVEL_MAX: u32 = 64;
 /// The largest deletion bitmap, in bytes: one of 2^32 rows, and what is around it.
 const DELETIONS_BYTES_MAX: u64 = (1 << 29) + (1 << 20);
+
+/// The most bytes of a segment, stored or as clients sent them: many times what a merge writes. The sum over as many
+/// segments as a manifest can name does not overflow.
+const SEGMENT_BYTES_MAX: u64 = 1 << 44;
 
 /// A manifest that cannot be true.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -86,7 +91,13 @@ impl Manifest {
                 self.generation != Gen(1) || self.prev_digest == Digest::default(),
                 "it is the first and has a predecessor",
             ),
+            (self.generation <= Gen::MAX, "its generation cannot be"),
             (self.indexed_seq != Seq::ZERO, "it indexes nothing"),
+            (self.indexed_seq <= Seq::INDEXED_MAX, "its log entry cannot be"),
+            (
+                self.clocks().all(|ms| ms <= CLOCK_MS_MAX),
+                "one of its clocks says what cannot be",
+            ),
             (
                 self.incarnation
                     .is_none_or(|i| i.genesis != Seq::ZERO && i.genesis <= self.indexed_seq),
@@ -103,8 +114,19 @@ impl Manifest {
             .map_or(Ok(()), |(_, why)| Err(why.to_owned()))
     }
 
+    /// All times in it but those of answers, milliseconds since the epoch.
+    fn clocks(&self) -> impl Iterator<Item = u64> {
+        let lived = self.incarnation.map(|i| [i.created_ms, i.last_write_ms]);
+        [self.created_ms, self.hlc_ms]
+            .into_iter()
+            .chain(lived.into_iter().flatten())
+    }
+
     fn check_schema(&self) -> Result<(), String> {
         let next = self.schema.next_attribute_id();
+        if next.0 > AttrId::MAX.0 + 1 {
+            return Err("more numbers of attributes are used up than there are".into());
+        }
         let numbers: BTreeSet<AttrId> = self.schema.attributes().map(|a| a.id).collect();
         if numbers.len() < self.schema.len() || numbers.iter().any(|id| *id >= next) {
             return Err("two attributes have the same number, or one that is not used up".into());
@@ -115,7 +137,8 @@ impl Manifest {
     fn check_recent(&self) -> Result<(), String> {
         let (mut last, mut len) = (Seq::ZERO, 0);
         for entry in self.recent.entries() {
-            if entry.seq <= last || entry.seq > self.indexed_seq || entry.replies.is_empty() {
+            let is_possible = entry.seq > last && entry.seq <= self.indexed_seq && entry.hlc_ms <= CLOCK_MS_MAX;
+            if !is_possible || entry.replies.is_empty() {
                 return Err(format!("the answers of entry {} are out of place", entry.seq));
             }
             last = entry.seq;
@@ -150,6 +173,10 @@ impl Manifest {
             (
                 first <= meta.min_seq && meta.min_seq <= meta.max_seq && meta.max_seq <= self.indexed_seq,
                 "its entries are not among those that are indexed",
+            ),
+            (
+                meta.len.max(meta.logical_bytes) <= SEGMENT_BYTES_MAX,
+                "it is larger than a segment can be",
             ),
             (
                 hot_end.is_some_and(|end| end <= meta.len),

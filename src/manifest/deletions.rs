@@ -12,6 +12,9 @@ use crate::store::paths::NsKey;
 
 /// The largest bitmap that stays in the manifest, in bytes.
 pub const DELETIONS_INLINE_BYTES_MAX: usize = 8 << 10;
+/// What all bitmaps in a manifest may take together, about, in bytes: a quarter of what a manifest may have, which
+/// segments themselves and remembered replies need as well.
+const DELETIONS_INLINE_SUM_MAX: usize = 1 << 20;
 /// In front of the bitmap in an object of its own: magic, version, crc32c of the bitmap.
 const HEADER_BYTES: usize = 16;
 const MAGIC: &[u8; 8] = b"SHOALDEL";
@@ -43,6 +46,11 @@ pub struct DeletionsObject {
     pub owner: Option<NsKey>,
 }
 
+/// The largest bitmap that stays in a manifest of so many segments, in bytes.
+pub fn deletions_inline_max(segments: usize) -> usize {
+    DELETIONS_INLINE_BYTES_MAX.min(DELETIONS_INLINE_SUM_MAX / segments.max(1))
+}
+
 impl Deletions {
     /// How many rows are deleted.
     pub fn rows(&self) -> u32 {
@@ -52,6 +60,11 @@ impl Deletions {
             Deletions::Inline(rows) => u32::try_from(rows.len()).unwrap_or(u32::MAX),
             Deletions::Object(object) => object.rows,
         }
+    }
+
+    /// How many bytes of the manifest they take, about.
+    pub fn inline_bytes(&self) -> usize {
+        self.inline().map_or(0, RoaringBitmap::serialized_size)
     }
 
     pub(super) fn inline(&self) -> Option<&RoaringBitmap> {
@@ -72,12 +85,13 @@ impl Deletions {
     /// manifest, the object to be put first.
     ///
     /// * `key` — new
-    pub(super) fn prepare(mut deleted: RoaringBitmap, key: Ulid) -> (Self, Option<Bytes>) {
+    /// * `inline_max` — how large a bitmap may be that stays in the manifest, in bytes
+    pub(super) fn prepare(mut deleted: RoaringBitmap, key: Ulid, inline_max: usize) -> (Self, Option<Bytes>) {
         if deleted.is_empty() {
             return (Deletions::None, None);
         }
         deleted.optimize();
-        if deleted.serialized_size() <= DELETIONS_INLINE_BYTES_MAX {
+        if deleted.serialized_size() <= inline_max {
             return (Deletions::Inline(Arc::new(deleted)), None);
         }
         let bytes = encode_object(&deleted);

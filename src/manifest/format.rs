@@ -12,7 +12,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message;
-use ulid::Ulid;
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -23,8 +22,9 @@ use crate::model::write::Reply;
 use crate::model::{AttrId, Gen, Incarnation, NamespaceName, OrgId, Recent, RememberedEntry, Schema, Seq, Settings};
 use crate::segment::{SegmentId, SegmentMeta};
 use crate::store::paths::NsKey;
-use crate::wal::Digest;
 use crate::wal::format as log;
+use crate::wal::frame::{Frame, TRAILER_BYTES, check_digest, fixed, u32_at, u128_bytes, u128_of, ulid_bytes, ulid_of};
+use crate::wal::{DecodeError, Digest};
 
 /// The messages of `proto/manifest.proto`.
 pub mod proto {
@@ -37,53 +37,21 @@ pub const VERSION_WRITTEN: u32 = 1;
 /// The oldest version that [`decode`] understands.
 pub const VERSION_OLDEST_READ: u32 = 1;
 
-const MAGIC: &[u8; 8] = b"SHOALMAN";
 const FIXED_BYTES: usize = 32;
-const CRC_AT: usize = 28;
-const TRAILER_BYTES: usize = 16;
-
-/// Why bytes are not a manifest.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DecodeError {
-    /// Damaged, cut short, or something else altogether.
-    #[error("not valid: {0}")]
-    Corrupt(String),
-    /// Whole, but written by a newer version of this program.
-    #[error("written by a newer version: {0}")]
-    Newer(String),
-}
-
-impl DecodeError {
-    pub(super) fn corrupt(what: impl Into<String>) -> Self {
-        Self::Corrupt(what.into())
-    }
-
-    pub(super) fn newer(what: impl Into<String>) -> Self {
-        Self::Newer(what.into())
-    }
-}
-
-impl From<log::DecodeError> for DecodeError {
-    fn from(error: log::DecodeError) -> Self {
-        match error {
-            log::DecodeError::Corrupt(what) => Self::Corrupt(what),
-            log::DecodeError::Newer(what) => Self::Newer(what),
-        }
-    }
-}
+const FRAME: Frame<FIXED_BYTES> = Frame {
+    magic: b"SHOALMAN",
+    versions: VERSION_OLDEST_READ..=VERSION_WRITTEN,
+    features_at: 16,
+};
 
 /// Encodes a manifest, and returns its bytes with the digest that the next one names.
 pub fn encode(manifest: &Manifest) -> (Bytes, Digest) {
     let message = to_proto(manifest);
     let len = message.encoded_len();
     let mut bytes = Vec::with_capacity(FIXED_BYTES + len + TRAILER_BYTES);
-    bytes.extend_from_slice(MAGIC);
-    bytes.extend_from_slice(&VERSION_WRITTEN.to_le_bytes());
     // A longer one is refused before it is published.
-    bytes.extend_from_slice(&u32::try_from(len).unwrap_or(u32::MAX).to_le_bytes());
-    bytes.resize(CRC_AT, 0);
-    let crc = crc32c::crc32c(&bytes);
-    bytes.extend_from_slice(&crc.to_le_bytes());
+    let message_len = u32::try_from(len).unwrap_or(u32::MAX);
+    bytes.extend_from_slice(&FRAME.first(|fixed| fixed[12..16].copy_from_slice(&message_len.to_le_bytes())));
     message.encode(&mut bytes).expect("a vector has room");
     let digest = xxh3_128(&bytes);
     bytes.extend_from_slice(&digest.to_le_bytes());
@@ -108,43 +76,10 @@ fn open(bytes: &Bytes) -> Result<(Bytes, Digest), DecodeError> {
     if bytes.len() > MANIFEST_BYTES_MAX {
         return Err(DecodeError::corrupt(format!("{} bytes are too many", bytes.len())));
     }
-    let fixed: &[u8; FIXED_BYTES] = bytes
-        .first_chunk()
-        .ok_or_else(|| DecodeError::corrupt(format!("{} bytes are too few", bytes.len())))?;
-    let word = |at: usize| u32::from_le_bytes(fixed[at..at + 4].try_into().expect("four bytes"));
-    if &fixed[..8] != MAGIC {
-        return Err(DecodeError::corrupt("it starts with the wrong magic"));
-    }
-    if word(CRC_AT) != crc32c::crc32c(&fixed[..CRC_AT]) {
-        return Err(DecodeError::corrupt("the checksum of its first 32 bytes is wrong"));
-    }
-    let version = word(8);
-    if version > VERSION_WRITTEN {
-        return Err(DecodeError::newer(format!(
-            "format version {version}, this one reads {VERSION_OLDEST_READ} to {VERSION_WRITTEN}"
-        )));
-    }
-    if version < VERSION_OLDEST_READ {
-        return Err(DecodeError::corrupt(format!(
-            "format version {version} is no longer read"
-        )));
-    }
-    if fixed[16..24] != [0; 8] {
-        return Err(DecodeError::newer("it requires unknown features"));
-    }
-    let end = FIXED_BYTES as u64 + u64::from(word(12));
-    if end + TRAILER_BYTES as u64 != bytes.len() as u64 {
-        return Err(DecodeError::corrupt(format!(
-            "it has {} bytes, its length says otherwise",
-            bytes.len()
-        )));
-    }
-    let (covered, trailer) = bytes.split_at(bytes.len() - TRAILER_BYTES);
-    let digest = xxh3_128(covered);
-    match trailer == digest.to_le_bytes() {
-        true => Ok((bytes.slice(FIXED_BYTES..covered.len()), Digest(digest))),
-        false => Err(DecodeError::corrupt("its digest is wrong")),
-    }
+    let fixed = FRAME.check(bytes)?;
+    let end = FIXED_BYTES as u64 + u64::from(u32_at(fixed, 12));
+    let digest = check_digest(bytes, end.checked_add(TRAILER_BYTES as u64))?;
+    Ok((bytes.slice(FIXED_BYTES..bytes.len() - TRAILER_BYTES), digest))
 }
 
 fn to_proto(manifest: &Manifest) -> proto::Manifest {
@@ -286,6 +221,7 @@ fn segment_to_proto(segment: &ManifestSegment) -> proto::Segment {
             rows: object.rows,
             owner: object.owner.as_ref().map(owner_to_proto),
         }),
+        made_as: meta.made_as.map(|id| ulid_bytes(id.0)).unwrap_or_default(),
     }
 }
 
@@ -302,6 +238,10 @@ fn segment_from_proto(message: proto::Segment) -> Result<ManifestSegment, Decode
         }),
         (false, Some(_)) => return Err(DecodeError::corrupt("a segment has two deletion bitmaps")),
     };
+    let made_as = match message.made_as.is_empty() {
+        true => None,
+        false => Some(SegmentId(ulid_of(&message.made_as, "segment")?)),
+    };
     let meta = SegmentMeta {
         id: SegmentId(ulid_of(&message.id, "segment")?),
         level: message.level,
@@ -315,6 +255,7 @@ fn segment_from_proto(message: proto::Segment) -> Result<ManifestSegment, Decode
         logical_bytes: message.logical_bytes,
         owner: message.owner.map(|o| owner_from_proto(&o)).transpose()?,
         inline: Some(message.inline).filter(|bytes| !bytes.is_empty()),
+        made_as,
     };
     let segment = ManifestSegment { meta, deletions };
     match segment.live() == message.live {
@@ -335,26 +276,4 @@ fn owner_from_proto(message: &proto::Owner) -> Result<NsKey, DecodeError> {
     let org = OrgId::parse(&message.org).map_err(invalid)?;
     let namespace = NamespaceName::parse(&message.namespace).map_err(invalid)?;
     Ok(NsKey::new(org, namespace))
-}
-
-fn ulid_bytes(id: Ulid) -> Bytes {
-    Bytes::copy_from_slice(&id.to_bytes())
-}
-
-fn ulid_of(bytes: &[u8], what: &str) -> Result<Ulid, DecodeError> {
-    fixed(bytes, what).map(Ulid::from_bytes)
-}
-
-fn u128_bytes(n: u128) -> Bytes {
-    Bytes::copy_from_slice(&n.to_le_bytes())
-}
-
-fn u128_of(bytes: &[u8], what: &str) -> Result<u128, DecodeError> {
-    fixed(bytes, what).map(u128::from_le_bytes)
-}
-
-fn fixed(bytes: &[u8], what: &str) -> Result<[u8; 16], DecodeError> {
-    bytes
-        .try_into()
-        .map_err(|_| DecodeError::corrupt(format!("its {what} has {} bytes instead of 16", bytes.len())))
 }

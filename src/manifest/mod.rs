@@ -37,9 +37,12 @@ use ulid::Ulid;
 use uuid::Uuid;
 
 pub use crate::model::Gen;
+pub use crate::wal::DecodeError;
 pub use check::InvalidManifest;
-pub use deletions::{DELETIONS_INLINE_BYTES_MAX, Deletions, DeletionsObject, deleted_rows, live_rows};
-pub use format::{DecodeError, decode, encode};
+pub use deletions::{
+    DELETIONS_INLINE_BYTES_MAX, Deletions, DeletionsObject, deleted_rows, deletions_inline_max, live_rows,
+};
+pub use format::{decode, encode};
 pub use pin::Pin;
 pub use store::{ManifestError, ManifestStore, Published};
 

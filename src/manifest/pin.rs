@@ -11,13 +11,12 @@ use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
 use super::DecodeError;
+use crate::base::seal::{sealed, unsealed};
 use crate::model::{NamespaceName, OrgId, Seq};
 use crate::store::paths::NsKey;
 
 /// A larger body is no hold's: as many objects as a manifest of the largest size can name.
 pub const PIN_BYTES_MAX: usize = 4 << 20;
-/// Behind the JSON: a line feed and the checksum.
-const SEAL_BYTES: usize = 9;
 /// The version of new holds.
 const VERSION_WRITTEN: u32 = 1;
 
@@ -63,7 +62,7 @@ impl Pin {
         if bytes.len() > PIN_BYTES_MAX {
             return Err(DecodeError::corrupt("it is too large for a hold"));
         }
-        let bytes = unsealed(bytes)?;
+        let bytes = unsealed(bytes).ok_or_else(|| DecodeError::corrupt("its checksum is wrong"))?;
         #[derive(Deserialize)]
         struct Version {
             version: u32,
@@ -77,27 +76,15 @@ impl Pin {
         let org = OrgId::parse(&body.org).map_err(|_| DecodeError::corrupt("its organization has no good name"))?;
         let namespace = NamespaceName::parse(&body.namespace)
             .map_err(|_| DecodeError::corrupt("its namespace has no good name"))?;
+        if !(1..=Seq::MAX.0).contains(&body.entry) {
+            return Err(DecodeError::corrupt("it is held for an entry that cannot be"));
+        }
         Ok(Self {
             target: NsKey::new(org, namespace),
             entry: Seq(body.entry),
             segments: ids(&body.segments)?,
             deletions: ids(&body.deletions)?,
         })
-    }
-}
-
-/// The bytes, a line feed, and their crc32c in hexadecimal digits.
-fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
-    let seal = format!("\n{:08x}", crc32c::crc32c(&bytes));
-    bytes.extend_from_slice(seal.as_bytes());
-    bytes
-}
-
-fn unsealed(bytes: &[u8]) -> Result<&[u8], DecodeError> {
-    let body = bytes.len().checked_sub(SEAL_BYTES).map_or(&[][..], |len| &bytes[..len]);
-    match sealed(body.to_vec()) == bytes {
-        true => Ok(body),
-        false => Err(DecodeError::corrupt("its checksum is wrong")),
     }
 }
 
@@ -124,7 +111,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_hold_is_read_back(ids: Vec<u128>, entry: u64) {
+        fn a_hold_is_read_back(ids: Vec<u128>, entry in 1..=Seq::MAX.0) {
             let pin = pin(ids, entry);
             prop_assert_eq!(Pin::decode(&pin.encode()), Ok(pin));
         }
@@ -138,6 +125,13 @@ mod tests {
             prop_assert!(Pin::decode(&whole).is_err());
             whole.truncate(cut);
             prop_assert!(Pin::decode(&whole).is_err());
+        }
+    }
+
+    #[test]
+    fn a_hold_for_an_entry_that_cannot_be_is_refused() {
+        for entry in [0, Seq::MAX.0 + 1, u64::MAX] {
+            assert!(Pin::decode(&pin(vec![1], entry).encode()).is_err(), "{entry}");
         }
     }
 

@@ -19,12 +19,12 @@ use crate::store::paths::{self, NsKey};
 use crate::store::{CreateError, Store, StoreError};
 use crate::wal::Digest;
 
-/// Decoding fewer bytes than this takes well under half a millisecond: not worth a thread.
-const DECODE_INLINE_BYTES: usize = 64 * 1024;
 /// How often a generation whose fate is unknown is sent again.
 const RESENDS_MAX: usize = 4;
 /// How often a listing is repeated because what it named was gone.
 const RELISTS_MAX: usize = 4;
+/// After how many generations, found one after the other, the newest is listed.
+const STEPS_MAX: usize = 4;
 /// How many of the newest generations are tried when they are damaged.
 const OLDER_TRIED: usize = 4;
 
@@ -48,9 +48,23 @@ pub enum ManifestError {
     TooLarge { bytes: usize },
 }
 
+impl ManifestError {
+    /// Whether the object is whole, and a newer version of this program has to read it.
+    pub fn is_newer(&self) -> bool {
+        matches!(
+            self,
+            Self::Damaged {
+                source: DecodeError::Newer(_),
+                ..
+            }
+        )
+    }
+}
+
 impl From<ManifestError> for Error {
     fn from(error: ManifestError) -> Self {
         match error {
+            _ if error.is_newer() => Error::newer_version(),
             ManifestError::Store(_) | ManifestError::Missing { .. } => {
                 Error::new(ErrorKind::Unavailable, "the object store cannot be reached")
             }
@@ -137,7 +151,13 @@ impl ManifestStore {
                     // Deleted since: a newer one was there for long.
                     Ok(None) => break,
                     Err(ManifestError::Damaged { key, source }) => {
-                        tracing::error!(key, %source, "a manifest is damaged; the one before it is tried");
+                        let what = match &source {
+                            DecodeError::Newer(_) => {
+                                "a manifest is of a newer version: upgrade; the one before it is tried"
+                            }
+                            DecodeError::Corrupt(_) => "a manifest is damaged; the one before it is tried",
+                        };
+                        tracing::error!(key, %source, "{what}");
                         damage.get_or_insert(ManifestError::Damaged { key, source });
                     }
                     Err(error) => return Err(error),
@@ -152,16 +172,20 @@ impl ManifestStore {
         }))
     }
 
-    /// The newest manifest after `known`; `None` when there is none. One GET, and one more per generation found.
+    /// The newest manifest after `known`; `None` when there is none. One GET, and one more per generation found; a LIST and
+    /// a GET instead of going on when there are many.
     ///
     /// * `known` — read less than half the grace time ago: older ones may have no successor left
     pub async fn newer_than(&self, known: Gen) -> Result<Option<(Manifest, Digest)>, ManifestError> {
         let (mut newest, mut next) = (None, known.next());
-        while let Some(found) = self.get(next).await? {
+        for _ in 0..STEPS_MAX {
+            let Some(found) = self.get(next).await? else {
+                return Ok(newest);
+            };
             newest = Some(found);
             next = next.next();
         }
-        Ok(newest)
+        self.listed().await
     }
 
     /// One generation; `None` when there is none. One GET; what is damaged is read once more.
@@ -287,13 +311,25 @@ impl ManifestStore {
         Ok((bytes, digest))
     }
 
-    /// Leaves the hint.
     async fn won(&self, bytes: Bytes, digest: Digest) -> Published {
+        self.leave_hint(bytes).await;
+        Published::Ours(digest)
+    }
+
+    /// Hints at a manifest that had to be listed, because the hint is missing, damaged or old: so that nobody has to list
+    /// again. It may be old by the time it is there, as every hint. One PUT.
+    pub async fn hint_at(&self, listed: &Manifest) {
+        match self.seal(listed).await {
+            Ok((bytes, _)) => self.leave_hint(bytes).await,
+            Err(error) => tracing::debug!(%error, "no hint at a manifest that was listed"),
+        }
+    }
+
+    async fn leave_hint(&self, bytes: Bytes) {
         let key = paths::head(&self.ns);
         if let Err(error) = self.store.put(&key, bytes).await {
             tracing::debug!(%key, %error, "no hint at the newest manifest was left");
         }
-        Published::Ours(digest)
     }
 
     /// The deleted rows of a segment. One GET when they are not in the manifest.
@@ -327,8 +363,14 @@ impl ManifestStore {
     /// Makes deleted rows ready to be named by a manifest. One PUT when they are too many to be in it.
     ///
     /// * `key` — new; what is put is garbage until a manifest names it
-    pub async fn put_deletions(&self, deleted: RoaringBitmap, key: Ulid) -> Result<Deletions, ManifestError> {
-        let prepare = move || Deletions::prepare(deleted, key);
+    /// * `inline_max` — see [`deletions_inline_max`](super::deletions_inline_max)
+    pub async fn put_deletions(
+        &self,
+        deleted: RoaringBitmap,
+        key: Ulid,
+        inline_max: usize,
+    ) -> Result<Deletions, ManifestError> {
+        let prepare = move || Deletions::prepare(deleted, key, inline_max);
         let (deletions, object) = self.cpu.run(Priority::Background, prepare).await;
         if let Some(bytes) = object {
             self.store.put(&paths::deletions(&self.ns, key), bytes).await?;
@@ -340,10 +382,9 @@ impl ManifestStore {
         let Some(bytes) = self.store.get(key).await? else {
             return Ok(None);
         };
-        let decoded = match bytes.len() > DECODE_INLINE_BYTES {
-            true => self.cpu.run(Priority::Foreground, move || format::decode(&bytes)).await,
-            false => format::decode(&bytes),
-        };
+        let len = bytes.len();
+        let decode = move || format::decode(&bytes);
+        let decoded = self.cpu.run_on(len, Priority::Foreground, decode).await;
         decoded.map(Some).map_err(|source| ManifestError::Damaged {
             key: key.to_string(),
             source,

@@ -8,6 +8,8 @@ use proptest::prelude::*;
 use roaring::RoaringBitmap;
 
 use super::*;
+use crate::base::varied::varied;
+use crate::model::datetime::CLOCK_MS_MAX;
 use crate::model::recent::RememberedEntry;
 use crate::model::write::{Counts, Reply};
 use crate::model::{
@@ -57,6 +59,7 @@ fn segment(id: u128, rows: u32, deletions: Deletions) -> ManifestSegment {
         logical_bytes: 12_345,
         owner: None,
         inline: None,
+        made_as: None,
     };
     ManifestSegment { meta, deletions }
 }
@@ -150,6 +153,17 @@ fn the_golden_manifest_of_version_1_still_reads_the_same() {
 }
 
 #[test]
+fn a_copied_segment_keeps_both_names() {
+    let mut copy = golden();
+    let made_as = SegmentId(Ulid::from(77u128));
+    copy.segments[0].meta.made_as = Some(made_as);
+    let (bytes, digest) = encode(&copy);
+    assert_eq!(decode(&bytes).expect("readable"), (copy.clone(), digest));
+    assert_eq!(copy.segments[0].meta.inner_id(), made_as);
+    assert_eq!(copy.segments[1].meta.inner_id(), copy.segments[1].meta.id);
+}
+
+#[test]
 fn a_manifest_of_an_empty_namespace_round_trips() {
     let empty = Manifest {
         generation: Gen(1),
@@ -183,7 +197,7 @@ fn every_cut_and_every_changed_bit_is_an_error() {
 }
 
 /// The frame around any message, with right checksums.
-fn framed(message: &[u8], version: u32, features: u64) -> Bytes {
+pub(crate) fn framed(message: &[u8], version: u32, features: u64) -> Bytes {
     let mut bytes = b"SHOALMAN".to_vec();
     bytes.extend(version.to_le_bytes());
     bytes.extend((message.len() as u32).to_le_bytes());
@@ -209,9 +223,20 @@ fn what_a_newer_version_wrote_is_told_from_damage() {
 #[test]
 fn a_manifest_that_cannot_be_true_is_refused() {
     type Change = fn(&mut Manifest);
-    let cases: [(&str, Change); 19] = [
+    let cases: [(&str, Change); 26] = [
         ("generation is 0", |m| m.generation = Gen::ZERO),
         ("has a predecessor", |m| m.generation = Gen(1)),
+        ("generation cannot be", |m| m.generation = Gen(Gen::MAX.0 + 1)),
+        ("entry cannot be", |m| m.indexed_seq = Seq(Seq::INDEXED_MAX.0 + 1)),
+        ("clocks", |m| m.hlc_ms = CLOCK_MS_MAX + 1),
+        ("clocks", |m| {
+            m.incarnation.as_mut().expect("it lives").created_ms = u64::MAX
+        }),
+        ("numbers of attributes", |m| {
+            m.schema = Arc::new(Schema::clone(&m.schema).with_used_below(AttrId(u32::MAX)));
+        }),
+        ("larger than a segment", |m| m.segments[0].meta.len = u64::MAX),
+        ("larger than a segment", |m| m.segments[0].meta.logical_bytes = u64::MAX),
         ("indexes nothing", |m| m.indexed_seq = Seq::ZERO),
         ("begins after", |m| m.indexed_seq = Seq(3)),
         ("does not exist", |m| m.incarnation = None),
@@ -241,6 +266,41 @@ fn a_manifest_that_cannot_be_true_is_refused() {
         assert!(error.why.contains(says), "{says}: {error}");
         assert!(decode(&encode(&manifest).0).is_err(), "{says}");
     }
+}
+
+/// Adds up and counts on, as those who use manifests do.
+fn use_numbers(manifest: &Manifest) {
+    assert!(manifest.generation.next() > manifest.generation && manifest.indexed_seq.next() > manifest.indexed_seq);
+    let of = |f: fn(&SegmentMeta) -> u64| manifest.segments.iter().map(|s| f(&s.meta)).sum::<u64>();
+    assert!(manifest.rows() <= of(|m| u64::from(m.rows)));
+    assert!(of(|m| m.len) <= u64::MAX / 2 && of(|m| m.logical_bytes) <= u64::MAX / 2);
+    let next = manifest.schema.next_attribute_id();
+    let mut schema = Schema::clone(&manifest.schema);
+    if schema.has_numbers_for(1) {
+        schema.put(Attribute {
+            id: next,
+            ..attribute(0, "new", "int")
+        });
+        assert!(schema.next_attribute_id() > next);
+    }
+    let known = manifest.recent.after(manifest.indexed_seq.next(), CLOCK_MS_MAX, []);
+    assert!(known.entries().all(|e| e.seq <= manifest.indexed_seq));
+}
+
+#[test]
+fn every_number_of_a_manifest_may_be_the_largest_or_none() {
+    let (bytes, _) = encode(&golden());
+    let mut accepted = 0;
+    for varied in varied(&bytes[32..bytes.len() - 16]) {
+        let Ok((manifest, _)) = decode(&framed(&varied, 1, 0)) else {
+            continue;
+        };
+        accepted += 1;
+        assert_eq!(manifest.check(), Ok(()));
+        use_numbers(&manifest);
+        assert_eq!(decode(&encode(&manifest).0).map(|(m, _)| m), Ok(manifest));
+    }
+    assert!(accepted > 100, "{accepted}");
 }
 
 #[test]
@@ -312,7 +372,7 @@ proptest! {
     fn manifests_round_trip(
         segments in proptest::collection::vec(any_segment(), 0..6),
         pins in proptest::collection::btree_set(any::<u128>(), 0..4),
-        (generation, writer, indexed) in (2..u64::MAX, any::<u128>(), 9..u64::MAX),
+        (generation, writer, indexed) in (2..=Gen::MAX.0, any::<u128>(), 9..=Seq::INDEXED_MAX.0),
     ) {
         let mut manifest = Manifest {
             generation: Gen(generation),
@@ -360,7 +420,9 @@ proptest! {
 #[test]
 fn deletion_objects_are_what_the_manifest_says_or_an_error() {
     let many: RoaringBitmap = (0..40_000u32).map(|n| n * 3).collect();
-    let (Deletions::Object(named), Some(bytes)) = deletions::Deletions::prepare(many.clone(), Ulid::from(1u128)) else {
+    let (Deletions::Object(named), Some(bytes)) =
+        deletions::Deletions::prepare(many.clone(), Ulid::from(1u128), DELETIONS_INLINE_BYTES_MAX)
+    else {
         panic!("too many for the manifest");
     };
     let read = |bytes: &[u8], rows| deletions::decode_object(&named, rows, bytes);
@@ -380,13 +442,37 @@ fn deletion_objects_are_what_the_manifest_says_or_an_error() {
         };
         assert!(deletions::decode_object(&named, 120_000, &changed).is_err());
     }
-    let (few, none) = deletions::Deletions::prepare((0..1_000_000u32).collect(), Ulid::from(1u128));
+    let (few, none) = deletions::Deletions::prepare(
+        (0..1_000_000u32).collect(),
+        Ulid::from(1u128),
+        DELETIONS_INLINE_BYTES_MAX,
+    );
     assert!(
         matches!(&few, Deletions::Inline(rows) if rows.len() == 1_000_000) && none.is_none(),
         "runs are short"
     );
     assert_eq!(
-        deletions::Deletions::prepare(RoaringBitmap::new(), Ulid::from(1u128)).0,
+        deletions::Deletions::prepare(RoaringBitmap::new(), Ulid::from(1u128), DELETIONS_INLINE_BYTES_MAX).0,
         Deletions::None
     );
+}
+
+#[test]
+fn deleted_rows_leave_room_in_a_manifest_for_the_rest() {
+    for (segments, bytes) in [
+        (0, 8192),
+        (1, 8192),
+        (128, 8192),
+        (129, 8128),
+        (1024, 1024),
+        (100_000, 10),
+    ] {
+        assert_eq!(deletions_inline_max(segments), bytes, "{segments}");
+    }
+    let few: RoaringBitmap = (0..400u32).step_by(2).collect();
+    for inline_max in [few.serialized_size(), few.serialized_size() - 1] {
+        let (named, object) = deletions::Deletions::prepare(few.clone(), Ulid::from(1u128), inline_max);
+        assert_eq!(object.is_none(), inline_max >= few.serialized_size());
+        assert!(named.inline_bytes() <= inline_max && named.rows() == 200);
+    }
 }

@@ -2,6 +2,9 @@
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, SecondsFormat, Utc};
 
+/// The last millisecond of the year 9999, after which [`format_ms`] can print none. No clock is believed that is later.
+pub const CLOCK_MS_MAX: u64 = 253_402_300_799_999;
+
 /// Parses an ISO-8601 date, or date and time, with or without offset; without, it is UTC. Finer
 /// than a millisecond is cut off. `None` when it is not a date this format can hold.
 pub fn parse(text: &str) -> Option<i64> {

@@ -12,6 +12,11 @@ pub struct Seq(pub u64);
 impl Seq {
     /// Before the first entry.
     pub const ZERO: Seq = Seq(0);
+    /// The highest number of an entry that is believed. No log gets there; what claims to be there was made so that
+    /// counting on from it overflows.
+    pub const MAX: Seq = Seq(1 << 63);
+    /// The highest number of an entry that is believed to be in segments: what follows it in the log is believed too.
+    pub const INDEXED_MAX: Seq = Seq(1 << 62);
 
     /// The position after this one.
     pub fn next(self) -> Seq {
@@ -26,6 +31,8 @@ pub struct Gen(pub u64);
 impl Gen {
     /// Before the first manifest.
     pub const ZERO: Gen = Gen(0);
+    /// The highest number of a manifest that is believed.
+    pub const MAX: Gen = Gen(1 << 62);
 
     /// The one after this.
     pub fn next(self) -> Gen {

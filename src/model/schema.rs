@@ -9,6 +9,11 @@ use super::{AttrType, IdKind, Invalid, Metric};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AttrId(pub u32);
 
+impl AttrId {
+    /// The highest number that an attribute may have.
+    pub const MAX: AttrId = AttrId(1 << 31);
+}
+
 /// Which tokens a text becomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Tokenizer {
@@ -97,6 +102,17 @@ pub struct FullTextConfig {
     pub b: f64,
     /// BM25's query-term-frequency saturation, above 0.
     pub k3: f64,
+}
+
+impl FullTextConfig {
+    /// Whether its numbers are in their ranges.
+    pub fn is_in_range(&self) -> bool {
+        let is_positive = |x: f64| x.is_finite() && x > 0.0;
+        (1..=254).contains(&self.max_token_length)
+            && is_positive(self.k1)
+            && is_positive(self.k3)
+            && (0.0..=1.0).contains(&self.b)
+    }
 }
 
 impl Default for FullTextConfig {
@@ -246,6 +262,12 @@ impl Schema {
     /// The number that the next new attribute gets.
     pub fn next_attribute_id(&self) -> AttrId {
         AttrId(self.next_attribute)
+    }
+
+    /// Whether there are numbers for so many new attributes.
+    pub fn has_numbers_for(&self, attributes: usize) -> bool {
+        let left = (u64::from(AttrId::MAX.0) + 1).saturating_sub(u64::from(self.next_attribute));
+        attributes as u64 <= left
     }
 
     /// The schema, with the numbers below this one used up.

@@ -40,7 +40,7 @@ pub struct Settings {
     pub delete_protection: bool,
     /// Stored and shown only: there is nothing to attach.
     pub allow_attach: bool,
-    /// Bytes of log, as metadata count them, beyond which only deletes are accepted; `None`: no limit.
+    /// Bytes, as metadata count them, beyond which only deletes are accepted; `None`: no limit.
     pub size_limit: Option<u64>,
     /// The networks that requests for its data may come from, at most [`ALLOWED_IPS_MAX`]; empty: any.
     pub allowed_ips: Vec<IpNet>,

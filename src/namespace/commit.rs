@@ -7,7 +7,7 @@
 //! # What stays true
 //!
 //! The five rules of the log (docs/design/0003-log.md), each of which loses acknowledged writes when it
-//! is left out (`tests/model.rs`):
+//! is left out (`tests/model`):
 //!
 //! 1. *Same slot*: after an unclear outcome only the same slot is tried until its owner is known.
 //! 2. *Own write*: "exists" is never a verdict; the entry is read and its writer and batch compared.
@@ -30,10 +30,12 @@ use super::evaluate::{Change, Staged, Verdict, What, evaluate, group_len};
 use super::follow::Follower;
 use super::manifests;
 use super::prefetch::{self, NotFetched, Prefetched};
+use super::read;
 use super::state::{Moment, Trouble};
 use crate::base::Priority;
 use crate::base::clock::wall_ms;
 use crate::error::{Error, ErrorKind};
+use crate::model::datetime::CLOCK_MS_MAX;
 use crate::model::write::Counts;
 use crate::model::{Schema, Seq};
 use crate::snapshot::Snapshot;
@@ -88,6 +90,8 @@ pub(super) enum Affected {
 pub(super) enum Failure {
     /// Nothing was sent, and this node's knowledge is too old: open the namespace again.
     Stale,
+    /// Nothing was sent, because this node has no memory for so many bytes of entries that it has to read first.
+    NoRoom(u64),
     Failed(Error),
 }
 
@@ -95,6 +99,7 @@ impl From<Trouble> for Failure {
     fn from(trouble: Trouble) -> Self {
         match trouble {
             Trouble::Stale => Failure::Stale,
+            Trouble::NoRoom(bytes) => Failure::NoRoom(bytes),
             other => Failure::Failed(other.into()),
         }
     }
@@ -139,7 +144,8 @@ struct Sealed {
 
 pub(super) struct CommitLoop {
     follower: Follower,
-    inbox: mpsc::Receiver<Submission>,
+    /// Of boxes, as an inbox has room for many of what it is of.
+    inbox: mpsc::Receiver<Box<Submission>>,
     /// The incarnation whose listing marker is known to exist, by its first entry.
     listed: Option<Seq>,
     /// When the dirty marker was written last, and up to which entry the log was in segments then.
@@ -149,7 +155,7 @@ pub(super) struct CommitLoop {
 }
 
 impl CommitLoop {
-    pub fn new(follower: Follower, inbox: mpsc::Receiver<Submission>) -> Self {
+    pub fn new(follower: Follower, inbox: mpsc::Receiver<Box<Submission>>) -> Self {
         Self {
             follower,
             inbox,
@@ -163,12 +169,12 @@ impl CommitLoop {
     pub async fn run(mut self) {
         while let Some(first) = self.next().await {
             // A new one each time: an idle namespace does not hold the place that a busy one needed.
-            let mut queue = VecDeque::from([first]);
+            let mut queue = VecDeque::from([*first]);
             while !queue.is_empty() {
                 while queue.len() < ENTRY_REQUESTS_MAX
                     && let Ok(next) = self.inbox.try_recv()
                 {
-                    queue.push_back(next);
+                    queue.push_back(*next);
                 }
                 let indexed = !self.follower.state.snapshot().segments.is_empty();
                 let group = group_len(queue.iter(), ENTRY_BYTES_MAX, ENTRY_REQUESTS_MAX, indexed);
@@ -180,20 +186,24 @@ impl CommitLoop {
         }
     }
 
-    /// The next request. While nothing comes, the dirty marker is written once more, because an indexer may have
-    /// removed it just before the newest entry was written.
-    async fn next(&mut self) -> Option<Submission> {
+    /// The next request. While nothing comes, or when nothing will, the dirty marker is written once more, because an
+    /// indexer may have removed it just before the newest entry was written.
+    async fn next(&mut self) -> Option<Box<Submission>> {
         if let Some((at, _)) = self.marked.filter(|_| self.marks_again) {
             let age = at.age(self.follower.state.runtime.clock.as_ref());
             let wait = self.follower.state.options.dirty_mark_refresh.saturating_sub(age);
-            match tokio::time::timeout(wait, self.inbox.recv()).await {
-                Ok(next) => return next,
-                Err(_) => {
-                    self.marks_again = false;
-                    if self.follower.state.dirty_since_ms().is_some() {
-                        self.mark_behind();
-                    }
+            let next = tokio::time::timeout(wait, self.inbox.recv()).await;
+            if let Ok(Some(next)) = next {
+                return Some(next);
+            }
+            self.marks_again = false;
+            if self.follower.state.dirty_since_ms().is_some() {
+                // The namespace is being closed: nobody will come by later.
+                if next.is_ok() {
+                    catalog::mark_dirty(&self.follower.state).await;
+                    return None;
                 }
+                self.mark_behind();
             }
         }
         self.inbox.recv().await
@@ -289,8 +299,17 @@ impl CommitLoop {
         }
     }
 
-    /// Reads what the group needs of segments.
+    /// Reads what the group needs of segments, for as long as a query may take: others wait behind it. Nearly always most
+    /// of it was read before the group queued up.
     async fn prefetch(&self, group: &[Submission], base: &Arc<Snapshot>) -> Result<Prefetched, Trouble> {
+        let max = self.follower.state.options.limits.query_time_max;
+        match tokio::time::timeout(max, self.read_stored(group, base)).await {
+            Ok(read) => read,
+            Err(_) => Err(Trouble::Failed(Arc::new(read::too_slow("write", max)))),
+        }
+    }
+
+    async fn read_stored(&self, group: &[Submission], base: &Arc<Snapshot>) -> Result<Prefetched, Trouble> {
         let state = &self.follower.state;
         let changes: Vec<Arc<Change>> = group.iter().map(|s| s.change.clone()).collect();
         match prefetch::prefetch(&changes, base, state).await {
@@ -422,7 +441,9 @@ impl CommitLoop {
             writer_addr: state.options.internal_url.clone(),
             prev_digest: base.digest,
             manifest_gen_hint: base.generation.0,
-            hlc_ms: wall_ms(state.runtime.clock.as_ref()).max(base.hlc_ms + 1),
+            hlc_ms: wall_ms(state.runtime.clock.as_ref())
+                .max(base.hlc_ms + 1)
+                .min(CLOCK_MS_MAX),
             kind: match deletes {
                 true => EntryKind::DeleteNamespace,
                 false => EntryKind::Data(requests),

@@ -39,7 +39,7 @@ use crate::model::schema::SchemaChange;
 use crate::model::write::Counts;
 use crate::model::write::origin::OriginKind;
 use crate::model::{AttrId, Attribute, NamespaceName, OrgId, RowBatch, Schema, Seq, SettingsChange};
-use crate::segment::{Segment, SegmentPart};
+use crate::segment::{Segment, SegmentId, SegmentPart};
 use crate::snapshot::Snapshot;
 use crate::store::StoreError;
 use crate::store::paths::{self, NsKey};
@@ -260,8 +260,7 @@ impl Engine {
             let (source, destination) = ((&owner, &source), (&target, &*destination));
             let base = self.share(from.kind, source, destination, since).await?;
             if from.kind == OriginKind::Copy {
-                self.check_uncollected(&target).await?;
-                self.copy_segments(source.1, &target, progress).await?;
+                self.copy_segments(&base.copies, &target, progress).await?;
             }
             request.base = Some(base);
         }
@@ -325,21 +324,6 @@ impl Engine {
         })
     }
 
-    /// That no garbage of a namespace is about to be deleted: it may have the names of the segments that are copied into it,
-    /// if it was a copy of the same source before. What is planned after the hold was placed is held. Costs a LIST.
-    async fn check_uncollected(&self, target: &NsKey) -> Result<()> {
-        let inner = &self.inner;
-        let mut plans = inner.store.list(&paths::upkeep::collection_plan_prefix(target), None);
-        match plans.next().await {
-            None => Ok(()),
-            Some(Ok(_)) => Err(try_again(
-                OriginKind::Copy,
-                "what a deleted namespace of this name has left is being removed",
-            )),
-            Some(Err(e)) => Err(try_again(OriginKind::Copy, "object storage did not answer").because(e)),
-        }
-    }
-
     /// The newest state of a namespace that is to be filled, whether or not it exists.
     async fn destination(&self, org: &OrgId, name: &NamespaceName) -> Result<Arc<Snapshot>> {
         self.with_namespace(org, name, |handle| async move {
@@ -390,26 +374,30 @@ impl Engine {
     /// Copies the objects of segments into the destination's directory, within the store, a few at a time: neither
     /// their number nor their size is a matter of this node's memory. A hold on them is there already, because a copy
     /// may look as old as what it was made of. Costs a request for each.
-    async fn copy_segments(&self, source: &Snapshot, target: &NsKey, progress: &Progress) -> Result<()> {
-        let live = source.segments.iter().filter(|part| !part.live.none());
-        let segments: Vec<Arc<Segment>> = live
-            .filter(|part| part.segment.meta().inline.is_none())
-            .map(|part| part.segment.clone())
-            .collect();
+    ///
+    /// * `copies` — what is copied, and what it is called then
+    async fn copy_segments(
+        &self,
+        copies: &[(Arc<Segment>, SegmentId)],
+        target: &NsKey,
+        progress: &Progress,
+    ) -> Result<()> {
         progress.set(Stage::Segments {
             done_bytes: 0,
-            total_bytes: segments.iter().map(|s| s.meta().len).sum(),
+            total_bytes: copies.iter().map(|(segment, _)| segment.meta().len).sum(),
         });
-        let one = |segment: Arc<Segment>| async move {
+        let one = |(segment, name): (Arc<Segment>, SegmentId)| async move {
             let (from, bytes) = (segment.object().key.clone(), segment.meta().len);
-            let to = paths::segment(target, segment.meta().id.0);
-            if *from != to && !self.copy_object(&from, &to, bytes).await? {
+            let to = paths::segment(target, name.0);
+            if !self.copy_object(&from, &to, bytes).await? {
                 return Err(try_again(OriginKind::Copy, "a segment of the source was collected"));
             }
             progress.uploaded(bytes);
             Ok(())
         };
-        let copied = stream::iter(segments).map(one).buffer_unordered(SEGMENTS_AT_ONCE);
+        let copied = stream::iter(copies.to_vec())
+            .map(one)
+            .buffer_unordered(SEGMENTS_AT_ONCE);
         copied.try_collect().await
     }
 
@@ -500,6 +488,11 @@ impl CopyRequest {
         {
             return Err(Error::invalid(format!(
                 "{field}: namespace '{name}' has num_shards {has}, got {wanted}"
+            )));
+        }
+        if !base.schema.has_numbers_for(self.schema.len()) {
+            return Err(Error::invalid(format!(
+                "{field}: namespace '{name}' has had so many attributes that no numbers are left for new ones"
             )));
         }
         let settings = SettingsChange {

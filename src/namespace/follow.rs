@@ -10,7 +10,7 @@ use std::sync::Arc;
 use futures::future::join_all;
 use tokio::sync::{mpsc, oneshot};
 
-use super::manifests::{self, Begun, NotApplied};
+use super::manifests::{self, Begun, NotApplied, Pace};
 use super::state::{Listed, Moment, State, Trouble};
 use crate::model::{Gen, Seq};
 use crate::snapshot::{BrokenChain, Snapshot};
@@ -18,8 +18,9 @@ use crate::wal::{LogError, Logged};
 
 /// Entries fetched at once when the log has run far ahead.
 const WINDOW_MAX: u64 = 64;
-/// Bytes of entries fetched at once, by the largest entry that was listed.
-const WINDOW_BYTES: u64 = 256 * 1024 * 1024;
+/// After so many entries, or bytes of them, whoever catches up looks whether the rest is in segments.
+const LOOK_ENTRIES: u64 = 256;
+const LOOK_BYTES: u64 = 64 * 1024 * 1024;
 
 /// What the follower is asked to do, and who wants to know.
 pub(super) struct Task {
@@ -45,14 +46,15 @@ pub(super) struct Promoted {
 ///
 /// What it does is boxed, here and in the other tasks of a namespace, so that a task that waits is small: a node has
 /// thousands of them.
-pub(super) async fn run_follower(state: Arc<State>, mut inbox: mpsc::Receiver<Task>) {
+pub(super) async fn run_follower(state: Arc<State>, mut inbox: mpsc::Receiver<Box<Task>>) {
     while let Some(task) = inbox.recv().await {
-        let result = match task.what {
+        let Task { what, reply } = *task;
+        let result = match what {
             Todo::Absorb(logged, promoted) => Box::pin(apply(&state, logged, promoted)).await,
             Todo::TakeOver(snapshot) => Box::pin(manifests::take_over(&state, *snapshot)).await,
         };
         // Whoever asked may have gone; the state counts, not the answer.
-        let _ = task.reply.send(result);
+        let _ = reply.send(result);
     }
 }
 
@@ -96,7 +98,17 @@ async fn apply(
 #[derive(Clone)]
 pub(super) struct Follower {
     pub state: Arc<State>,
-    pub inbox: mpsc::Sender<Task>,
+    /// Of boxes, as an inbox has room for many of what it is of.
+    pub inbox: mpsc::Sender<Box<Task>>,
+}
+
+impl State {
+    /// How many entries may be fetched at once.
+    ///
+    /// * `largest` — bytes of the largest that is known of
+    fn at_once(&self, largest: u64) -> u64 {
+        (self.options.window_bytes / largest.max(1)).clamp(1, WINDOW_MAX)
+    }
 }
 
 impl Follower {
@@ -116,7 +128,7 @@ impl Follower {
         let (reply, answer) = oneshot::channel();
         // The follower lives as long as anybody who can send to it; it is gone only when the
         // whole node is being dropped, and then nobody waits for this answer either.
-        if self.inbox.send(Task { what, reply }).await.is_err() {
+        if self.inbox.send(Box::new(Task { what, reply })).await.is_err() {
             return Err(Trouble::Stale);
         }
         answer.await.unwrap_or(Err(Trouble::Stale))
@@ -127,13 +139,29 @@ impl Follower {
     ///
     /// Costs one GET when there is nothing new, and one more per new entry. The first time, a LIST
     /// instead of the GET that finds nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Trouble::NoRoom`] when the tails of this node would take more memory than they may.
     pub async fn catch_up(&self) -> Result<Seq, Trouble> {
+        self.go_on(false).await
+    }
+
+    /// The same, but of a tail for which there is no room only as much as may be flushed at once: what is applied then
+    /// is the state at an older entry. Costs what was read.
+    pub async fn catch_up_partly(&self) -> Result<Seq, Trouble> {
+        self.go_on(true).await
+    }
+
+    async fn go_on(&self, partly: bool) -> Result<Seq, Trouble> {
         self.state.check()?;
         self.refresh_stale_index().await?;
         let began = self.state.now();
-        let (Listed { newest, at_once }, listed_now) = self.prove().await?;
+        let (listed, listed_now) = self.prove().await?;
+        let Listed { newest, at_once, .. } = listed;
         let mut window = 1;
-        loop {
+        let mut read = Read::default();
+        'windows: loop {
             let start = self.state.now();
             let base = self.state.snapshot().seq;
             if listed_now && base >= newest {
@@ -141,7 +169,15 @@ impl Follower {
                 return Ok(base);
             }
             let known = newest.0.saturating_sub(base.0);
-            let count = known.max(window).min(at_once);
+            let bytes = known.saturating_mul(listed.entry_bytes);
+            if known > 0 && !partly && !self.state.has_room_for(bytes) {
+                // Before it is read in vain.
+                if self.pass_indexed().await? {
+                    continue;
+                }
+                return Err(Trouble::NoRoom(bytes));
+            }
+            let count = known.max(window).min(at_once).min(self.state.at_once(read.largest));
             let wanted: Vec<Seq> = (1..=count).map(|i| Seq(base.0 + i)).collect();
             let fetched = join_all(wanted.iter().map(|seq| self.state.log.get(*seq))).await;
             if base == Seq::ZERO && is_stray(&fetched) && self.find_beginning().await? {
@@ -150,6 +186,17 @@ impl Follower {
             for (logged, seq) in fetched.into_iter().zip(wanted) {
                 match logged.map_err(|e| self.state.unreadable(seq, e))? {
                     Some(logged) => {
+                        let is_enough = partly && self.state.is_large();
+                        if is_enough || !self.state.has_room_for(logged.bytes) {
+                            if self.pass_indexed().await? {
+                                continue 'windows;
+                            }
+                            return match partly && self.state.snapshot().unindexed_bytes > 0 {
+                                true => Ok(self.state.snapshot().seq),
+                                false => Err(Trouble::NoRoom(self.state.tail_bytes_with(known.max(1)).max(bytes))),
+                            };
+                        }
+                        read.count(&logged);
                         self.absorb_whole(logged).await?;
                     }
                     None if seq <= newest => return Err(self.vanished(seq).await),
@@ -159,6 +206,29 @@ impl Follower {
             if known == 0 {
                 window = (window * 2).min(WINDOW_MAX);
             }
+            if read.entries >= LOOK_ENTRIES || read.bytes >= LOOK_BYTES {
+                (read.entries, read.bytes) = (0, 0);
+                self.pass_indexed().await?;
+            }
+        }
+    }
+
+    /// Goes over to a newer manifest that the log names, so that what is in its segments is neither read nor held; false
+    /// when it did not. Costs nothing when the log names none.
+    async fn pass_indexed(&self) -> Result<bool, Trouble> {
+        let state = &self.state;
+        if !state.is_index_behind() || state.refused.waits(state.runtime.clock.boot()) {
+            return Ok(false);
+        }
+        let before = state.snapshot().generation;
+        match self.look_for_manifest(Pace::Now).await {
+            // What would have to be read is collected.
+            Err(Trouble::Stale) => Err(Trouble::Stale),
+            Err(trouble) => {
+                tracing::debug!(namespace = %state.name, ?trouble, "no newer manifest was taken over");
+                Ok(false)
+            }
+            Ok(()) => Ok(state.snapshot().generation > before),
         }
     }
 
@@ -188,7 +258,9 @@ impl Follower {
             }
             Ok::<_, Trouble>(Listed {
                 newest: begun.newest,
+                is_end: begun.is_end,
                 at_once: begun.at_once,
+                entry_bytes: begun.entry_bytes,
             })
         };
         let listed = *self.state.listed.get_or_try_init(list).await?;
@@ -198,7 +270,7 @@ impl Follower {
     /// The newest entry of a listing, up to which it has no gap after `from`. What is older may be there or not.
     ///
     /// A listing without order may miss an entry that was created while it ran, and yet have a
-    /// later one. What it misses for another reason is not there.
+    /// later one. What it misses for another reason is not there. Costs a GET then.
     pub async fn contiguous(&self, listing: &[(Seq, u64)], from: Seq) -> Result<Result<Begun, BrokenChain>, Trouble> {
         let after = || listing.iter().filter(|(seq, _)| *seq > from);
         let largest = after().map(|(_, bytes)| *bytes).max().unwrap_or(0);
@@ -211,12 +283,18 @@ impl Follower {
         let begun = |newest: Seq| Begun {
             newest,
             is_end: newest == last,
-            at_once: (WINDOW_BYTES / largest.max(1)).clamp(1, WINDOW_MAX),
+            at_once: self.state.at_once(largest),
+            entry_bytes: after().map(|(_, bytes)| *bytes).sum::<u64>() / (after().count() as u64).max(1),
             start: self.state.now(),
         };
         let Err(broken) = check_contiguous(after().map(|(seq, _)| *seq), from) else {
             return Ok(Ok(begun(last)));
         };
+        if broken.seq == FIRST {
+            // What is found there now may be the first entry of somebody who took the log for empty, after its own was
+            // collected. A listing that begins later says what it is.
+            return Ok(Err(broken));
+        }
         let found = self.state.log.get(broken.seq).await;
         Ok(match found.map_err(|e| self.state.unreadable(broken.seq, e))? {
             Some(_) => Ok(begun(Seq(broken.seq.0 - 1))),
@@ -228,9 +306,10 @@ impl Follower {
     /// manifest. A node that guessed that the log is empty, and wrote, must know before it believes what it wrote.
     ///
     /// Costs two GETs when there are several entries and no manifest is known, else nothing.
-    pub async fn begins_elsewhere(&self, newest: Seq) -> Result<bool, Trouble> {
+    pub async fn begins_elsewhere(&self, listed: Listed) -> Result<bool, Trouble> {
         let state = &self.state;
-        if newest <= FIRST || state.snapshot().generation > Gen::ZERO {
+        let is_alone = listed.is_end && listed.newest <= FIRST;
+        if is_alone || state.snapshot().generation > Gen::ZERO {
             return Ok(false);
         }
         let first = join_all([FIRST, FIRST.next()].map(|seq| state.log.get(seq))).await;
@@ -248,7 +327,7 @@ impl Follower {
         let proven = state.index_proven.load(std::sync::atomic::Ordering::Relaxed);
         match proven && state.index_age() <= state.options.grace / 2 {
             true => Ok(()),
-            false => self.look_for_manifest().await,
+            false => self.look_for_manifest(Pace::Now).await,
         }
     }
 
@@ -306,6 +385,25 @@ impl Follower {
             true => self.look_again().await.map(drop),
             false => Ok(()),
         }
+    }
+}
+
+/// What was read of the log while catching up.
+#[derive(Default)]
+struct Read {
+    /// Since somebody looked whether it is in segments.
+    entries: u64,
+    bytes: u64,
+    /// Bytes of the largest entry, without its blobs, which are read one after the other.
+    largest: u64,
+}
+
+impl Read {
+    fn count(&mut self, logged: &Logged) {
+        self.entries += 1;
+        self.bytes += logged.bytes;
+        let own = logged.bytes.saturating_sub(logged.entry.staged_bytes());
+        self.largest = self.largest.max(own);
     }
 }
 

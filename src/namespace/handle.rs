@@ -10,6 +10,7 @@ use super::admission::Admission;
 use super::commit::{CommitLoop, Committed, Failure, Submission, unknown};
 use super::evaluate::Change;
 use super::follow::{Follower, ProbeReply, run_follower, run_prober};
+use super::manifests::Pace;
 use super::state::{State, Trouble};
 use crate::base::spawn::Task;
 use crate::base::{Tenant, context};
@@ -27,7 +28,7 @@ pub(super) struct Handle {
     follower: Follower,
     /// The slots of its queries.
     pub admission: Admission,
-    commits: mpsc::Sender<Submission>,
+    commits: mpsc::Sender<Box<Submission>>,
     probes: mpsc::Sender<ProbeReply>,
     last_used_ms: AtomicU64,
 }
@@ -106,6 +107,11 @@ impl Handle {
         answer.await.unwrap_or(Err(Trouble::Stale))
     }
 
+    /// See [`Follower::catch_up_partly`].
+    pub async fn catch_up_partly(&self) -> Result<Seq, Trouble> {
+        self.follower.catch_up_partly().await
+    }
+
     /// Starts a probe for which nobody waits.
     pub fn probe_in_background(&self) {
         let (reply, _) = oneshot::channel();
@@ -113,14 +119,14 @@ impl Handle {
         let _ = self.probes.try_send(reply);
     }
 
-    /// See [`Follower::adopt`].
+    /// See [`Follower::adopt`]; nobody waits for it but whoever published it.
     pub async fn adopt(&self, manifest: &Manifest) -> Result<bool, Trouble> {
-        self.follower.adopt(manifest).await
+        self.follower.adopt(manifest, Pace::Warm).await
     }
 
     /// Takes over the newest manifest. Costs one GET when there is no newer one, and a LIST the first time.
     pub async fn look_for_manifest(&self) -> Result<(), Trouble> {
-        self.follower.look_for_manifest().await
+        self.follower.look_for_manifest(Pace::Now).await
     }
 
     /// See [`Follower::prove_index`].
@@ -141,7 +147,7 @@ impl Handle {
         let (reply, answer) = oneshot::channel();
         let since = self.state.now();
         let submission = Submission { change, reply, since };
-        match self.commits.try_send(submission) {
+        match self.commits.try_send(Box::new(submission)) {
             // Dropped without an answer: the loop panicked, perhaps after the entry was sent.
             Ok(()) => answer.await.unwrap_or_else(|_| Err(unknown().into())),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(Failure::Stale),

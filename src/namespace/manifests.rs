@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use futures::FutureExt;
-use futures::future::BoxFuture;
 
 use super::branch;
 use super::follow::{Follower, unavailable};
@@ -22,17 +21,26 @@ use super::state::{State, Trouble};
 use crate::base::Priority;
 use crate::manifest::Manifest;
 use crate::model::{Gen, Seq};
-use crate::segment::SegmentError;
 use crate::snapshot::{BrokenChain, OpenError, Snapshot, Wanted, promote};
 use crate::wal::{LogError, Logged};
+
+/// Whether somebody waits until a newer manifest is taken over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// Somebody does.
+    Now,
+    /// Nobody does: what is pinned is brought to the cache first, so that queries go from warm to warm. Until then they
+    /// are answered by the manifest in use and the log, which say the same.
+    Warm,
+}
 
 /// How often a node that is suspended again and again tries to begin with the newest manifest.
 const BEGINNINGS_MAX: usize = 4;
 
 /// Why an entry could not be applied.
 pub(super) enum NotApplied {
-    /// A segment that the manifest in use names is gone: there must be a newer manifest.
-    Missing(SegmentError),
+    /// A segment that the manifest in use names is gone, or its deletion bitmap: there must be a newer manifest.
+    Missing(OpenError),
     Trouble(Trouble),
 }
 
@@ -54,7 +62,7 @@ pub(super) async fn advance(
         None => {
             let promoted = promote(base, Wanted::by(&logged.entry), cpu).await;
             promoted.map_err(|error| match error.is_missing() {
-                true => NotApplied::Missing(error),
+                true => NotApplied::Missing(error.into()),
                 false => NotApplied::Trouble(error.into()),
             })?
         }
@@ -129,9 +137,7 @@ async fn rebuild(state: &State, manifest: &Manifest) -> Result<Snapshot, Trouble
     if let Some(why) = state.refused.get(manifest.generation, now()) {
         return Err(why);
     }
-    // Boxed, because whoever waits for a query may wait for this: the compiler gives up on types that are nested so deep.
-    let trying: BoxFuture<'_, _> = Box::pin(try_rebuild(state, manifest));
-    let rebuilt = trying.await;
+    let rebuilt = try_rebuild(state, manifest).await;
     if let Err(why) = &rebuilt {
         state.refused.note(manifest.generation, why, now());
     }
@@ -203,7 +209,7 @@ pub(super) async fn take_over(state: &State, rebuilt: Snapshot) -> Result<Arc<Sn
 /// # Errors
 ///
 /// Also when there is no newer one: then it should be there.
-pub(super) async fn move_on(state: &State, missing: SegmentError) -> Result<Arc<Snapshot>, Trouble> {
+pub(super) async fn move_on(state: &State, missing: OpenError) -> Result<Arc<Snapshot>, Trouble> {
     let start = state.now();
     let Some(manifest) = listed_newer(state).await? else {
         alarm(state, &missing);
@@ -249,8 +255,8 @@ struct Disagreement {
 impl Follower {
     /// Takes over a manifest, unless the one in use is as new. False when it is older and stays, because the log was
     /// not looked at yet: what is not open will begin with the newest manifest anyway. Costs what opening its new
-    /// segments costs.
-    pub async fn adopt(&self, manifest: &Manifest) -> Result<bool, Trouble> {
+    /// segments costs, and bringing them where they are pinned and there is time.
+    pub async fn adopt(&self, manifest: &Manifest, pace: Pace) -> Result<bool, Trouble> {
         let state = &self.state;
         state.check()?;
         if manifest.generation <= state.snapshot().generation {
@@ -259,14 +265,23 @@ impl Follower {
         if !state.is_proven() {
             return Ok(false);
         }
-        let rebuilt = rebuild(state, manifest).await?;
+        let mut rebuilt = rebuild(state, manifest).await?;
+        let mut ahead = match pace {
+            Pace::Now => None,
+            Pace::Warm => state.bring_ahead(&rebuilt),
+        };
+        if let Some(ahead) = &mut ahead {
+            ahead.brought().await;
+            // What was written meanwhile: else everybody would wait for it while the state is taken over.
+            rebuilt = replay(state, rebuilt, state.snapshot().seq).await?;
+        }
         self.take_over(rebuilt).await?;
         Ok(true)
     }
 
     /// Looks for a newer manifest and takes it over. Costs one GET when there is none; one LIST and one GET the first time,
     /// and when this node's knowledge is too old to count on generations one after the other.
-    pub async fn look_for_manifest(&self) -> Result<(), Trouble> {
+    pub async fn look_for_manifest(&self, pace: Pace) -> Result<(), Trouble> {
         let state = &self.state;
         let start = state.now();
         let known = state.snapshot().generation;
@@ -276,7 +291,7 @@ impl Follower {
             false => state.manifests.listed().await?,
         };
         let is_newest = match found {
-            Some((manifest, _)) => self.adopt(&manifest).await?,
+            Some((manifest, _)) => self.adopt(&manifest, pace).await?,
             None => true,
         };
         if is_newest {
@@ -289,7 +304,7 @@ impl Follower {
     /// not looked for very long.
     pub async fn refresh_stale_index(&self) -> Result<(), Trouble> {
         match self.state.is_index_stale() {
-            true => self.look_for_manifest().await,
+            true => self.look_for_manifest(Pace::Now).await,
             false => Ok(()),
         }
     }
@@ -302,7 +317,7 @@ impl Follower {
         let Some(manifest) = &newer else {
             return Ok(false);
         };
-        if self.adopt(manifest).await? {
+        if self.adopt(manifest, Pace::Now).await? {
             self.state.indexed(start);
         }
         Ok(true)
@@ -325,7 +340,7 @@ impl Follower {
         let look = async move {
             // Given back whatever happens, or nobody would ever look again.
             let _looking = looking;
-            if let Err(trouble) = this.look_for_manifest().await {
+            if let Err(trouble) = this.look_for_manifest(Pace::Warm).await {
                 tracing::debug!(namespace = %this.state.name, ?trouble, "no newer manifest was taken over");
             }
         };
@@ -349,6 +364,7 @@ impl Follower {
             Ok(begun) => return Ok(begun.at(start)),
             Err(broken) => broken,
         };
+        let hinted = manifest.as_ref().map(|m| m.generation);
         let mut broken = broken;
         for _ in 0..BEGINNINGS_MAX {
             let start = state.now();
@@ -361,7 +377,10 @@ impl Follower {
             }
             listing = state.log.list().await.map_err(unavailable)?;
             broken = match self.begin_with(manifest.as_ref(), &listing).await? {
-                Ok(begun) => return Ok(begun.at(start)),
+                Ok(begun) => {
+                    self.hint_behind(manifest.filter(|m| hinted.is_none_or(|h| m.generation > h)));
+                    return Ok(begun.at(start));
+                }
                 Err(broken) => broken,
             };
             // The newest manifest of a moment ago has no successor that was collected for: it fits, or never will.
@@ -370,6 +389,14 @@ impl Follower {
             }
         }
         Err(Trouble::Stale)
+    }
+
+    /// Leaves a hint at a manifest that was found without, while nobody waits for it.
+    fn hint_behind(&self, listed: Option<Manifest>) {
+        let Some(listed) = listed else { return };
+        let manifests = self.state.manifests.clone();
+        let hint = async move { manifests.hint_at(&listed).await };
+        self.state.runtime.spawner.spawn("hint", Box::pin(hint));
     }
 
     /// Begins with a manifest, or with nothing, if the entries after it are all there and continue it.
@@ -388,7 +415,10 @@ impl Follower {
             return Ok(Ok(begun));
         };
         // The first entries after it, or else the last one in it: they say whether the log continues the manifest.
-        let last = begun.newest.0.min(from.0 + begun.at_once);
+        let at_once = begun
+            .at_once
+            .min((state.piece_bytes() / begun.entry_bytes.max(1)).max(1));
+        let last = begun.newest.0.min(from.0 + at_once);
         let first = if last > from.0 { from.0 + 1 } else { from.0 };
         let wanted: Vec<Seq> = (first..=last.max(from.0)).map(Seq).collect();
         let entries = futures::future::join_all(wanted.iter().map(|seq| state.log.get(*seq)));
@@ -421,6 +451,10 @@ impl Follower {
         }
         self.take_over(opened).await?;
         for logged in logged.into_iter().filter(|l| l.entry.seq > from) {
+            if !state.has_room_for(logged.bytes) {
+                // Whoever wants more of the log is told so.
+                break;
+            }
             self.absorb_whole(logged).await?;
         }
         Ok(Ok(begun))
@@ -453,6 +487,8 @@ pub(super) struct Begun {
     pub is_end: bool,
     /// How many entries of this log may be held in memory while they wait to be applied.
     pub at_once: u64,
+    /// How many bytes an entry has on the average that is not in segments.
+    pub entry_bytes: u64,
     /// When the listing began.
     pub start: super::state::Moment,
 }

@@ -51,6 +51,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 
 use crate::base::{Charge, MemoryShare, Runtime};
 use crate::cache::Cache;
@@ -59,7 +60,7 @@ use crate::manifest::ManifestStore;
 use crate::model::access::Guard;
 use crate::model::embed::EmbeddingUse;
 use crate::model::write::{Counts, Write};
-use crate::model::{IdColumn, IdempotencyKey, NamespaceName, OrgId, Schema, Seq};
+use crate::model::{IdColumn, IdempotencyKey, Limits, NamespaceName, OrgId, Schema, Seq};
 use crate::store::Store;
 use crate::store::paths::{self, NsKey};
 use crate::wal::{self, EntryKind, Log};
@@ -137,6 +138,22 @@ fn tails_used_up() -> Error {
     .after(Duration::from_secs(5))
 }
 
+/// Backpressure: refuses what would make a tail longer that is too long already.
+///
+/// * `unindexed_bytes` — of the state that the write comes after
+fn check_indexed(write: &Write, unindexed_bytes: u64, limits: &Limits) -> Result<()> {
+    let limit = limits.unindexed_bytes_max;
+    let blind = write.patches.is_none() && !write.reads_rows();
+    if unindexed_bytes <= limit || (write.disable_backpressure && blind) {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Overloaded,
+        format!("{unindexed_bytes} bytes of this namespace are not indexed yet, more than {limit}; try again"),
+    )
+    .after(Duration::from_secs(5)))
+}
+
 /// What a committed write did. A count is `None` when the request had no operation of that kind.
 #[derive(Clone, Debug)]
 pub struct WriteOutcome {
@@ -203,7 +220,7 @@ impl Engine {
     pub fn new(runtime: Runtime, store: Store, options: EngineOptions) -> Self {
         let writer = runtime.rng.u128();
         let cache = Cache::new(store.clone(), &runtime, options.cache.clone());
-        let pins = pins::PinTable::new(options.cache.directory.as_deref());
+        let pins = pins::PinTable::new(cache.directory());
         let engine = Self {
             inner: Arc::new(Inner {
                 cache,
@@ -404,16 +421,8 @@ impl Engine {
 
     /// Backpressure: refuses what could not be held.
     fn admit(&self, handle: &Handle, write: &Write) -> Result<()> {
-        let limit = self.inner.options.limits.unindexed_bytes_max;
-        let unindexed = handle.snapshot().unindexed_bytes;
-        let blind = write.patches.is_none() && !write.reads_rows();
-        if unindexed > limit && !(write.disable_backpressure && blind) {
-            return Err(Error::new(
-                ErrorKind::Overloaded,
-                format!("{unindexed} bytes of this namespace are not indexed yet, more than {limit}; try again"),
-            )
-            .after(Duration::from_secs(5)));
-        }
+        // Before it is parsed further and queued up; what counts is the same check of the state that it is written on.
+        check_indexed(write, handle.snapshot().unindexed_bytes, self.limits())?;
         self.relieve();
         match self.has_room() {
             true => Ok(()),
@@ -451,18 +460,47 @@ impl Engine {
         mut f: impl FnMut(Arc<Handle>) -> F,
     ) -> Result<T>
     where
-        F: Future<Output = Result<T, Failure>>,
+        F: Future<Output = Result<T, Failure>> + Send,
     {
         let name: Name = (org.clone(), name.clone());
+        let mut trouble = Trouble::Stale;
         for _ in 0..STALE_RETRIES {
             let handle = self.open(&name);
-            match f(handle.clone()).await {
+            // Of no named type, because all that is asked of the engine passes here: the compiler gives up on types that
+            // are nested as deep as a request handler around a query around a read of the store.
+            let doing: BoxFuture<'_, _> = Box::pin(f(handle.clone()));
+            match doing.await {
                 Ok(value) => return Ok(value),
                 Err(Failure::Failed(error)) => return Err(error),
                 Err(Failure::Stale) => self.inner.registry.forget(&name, &handle),
+                Err(Failure::NoRoom(bytes)) => {
+                    // What was read of it in vain is of use to nobody, and takes the room of others. What was whole once
+                    // still answers eventual reads.
+                    if !handle.state().was_whole() || handle.state().is_large() {
+                        self.inner.registry.forget(&name, &handle);
+                        handle.release_memory();
+                    }
+                    trouble = Trouble::NoRoom(bytes);
+                    if !self.evict_for(bytes) {
+                        break;
+                    }
+                }
             }
         }
-        Err(Trouble::Stale.into())
+        Err(trouble.into())
+    }
+
+    /// Closes namespaces that nobody uses until there is room for so many bytes of a tail. False when there is not; none
+    /// is closed for what does not fit beside those in use.
+    fn evict_for(&self, bytes: u64) -> bool {
+        let (inner, memory) = (&self.inner, &self.inner.runtime.memory);
+        let used = || memory.used_bytes(MemoryShare::Tails);
+        let fits = |used: u64| used.saturating_add(bytes) <= state::room(memory);
+        inner.hints.press();
+        if !fits(used()) && fits(used().saturating_sub(inner.registry.idle_bytes())) {
+            inner.registry.evict_until(self.boot_ms(), false, |_| fits(used()));
+        }
+        fits(used())
     }
 
     /// The namespace, with its tasks started if it was not open. Costs nothing: the log is read

@@ -30,6 +30,9 @@ pub struct EngineOptions {
     /// How long a namespace with entries that are not in segments goes on being written before it is marked once more
     /// for whoever indexes. Less: more requests; more: longer until a mark that was lost is there again.
     pub dirty_mark_refresh: Duration,
+    /// How many bytes of entries are fetched at once by a node that catches up, judged by the largest that it has seen.
+    /// Less: less memory; more: a long tail is read faster.
+    pub window_bytes: u64,
     /// What is kept of segments.
     pub cache: CacheOptions,
     /// How many namespaces are kept open at most. More: more memory, fewer cold opens.
@@ -50,6 +53,7 @@ impl Default for EngineOptions {
             write_deadline: Duration::from_secs(30),
             eventual_refresh: Duration::from_secs(1),
             manifest_refresh: Duration::from_secs(30),
+            window_bytes: 256 * 1024 * 1024,
             cache: CacheOptions::default(),
             dirty_mark_refresh: Duration::from_secs(10),
             open_namespaces_max: 10_000,

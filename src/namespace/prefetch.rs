@@ -91,7 +91,7 @@ pub(super) async fn prefetch(
     let stored = match batch.iter().map(|change| &change.what).collect::<Vec<_>>()[..] {
         [What::Write(request)] => {
             let write = refitted.as_ref().unwrap_or(&request.write);
-            Stored::read(&ready, write, request.matched.as_ref(), limits, cpu).await?
+            Stored::read(&ready, write, request.matched.as_ref(), limits, &state.runtime).await?
         }
         _ => Stored::default(),
     };
@@ -124,9 +124,8 @@ pub(super) async fn read_ahead(
     if base.segments.is_empty() || needs_nothing || !write.fits(&base.schema) {
         return Ok(None);
     }
-    let cpu = &state.runtime.cpu;
-    let ready = Arc::new(promote(base, wanted, cpu).await?);
-    let stored = Stored::read(&ready, write, matched, &state.options.limits, cpu).await?;
+    let ready = Arc::new(promote(base, wanted, &state.runtime.cpu).await?);
+    let stored = Stored::read(&ready, write, matched, &state.options.limits, &state.runtime).await?;
     Ok(Some((ready, stored)))
 }
 

@@ -84,6 +84,8 @@ pub struct Metadata {
     pub approx_bytes: u64,
     pub unindexed_rows: u64,
     pub unindexed_bytes: u64,
+    /// Bytes as stored now, which `size_limit` bounds.
+    pub stored_bytes: u64,
 }
 
 /// What requests have to know of a namespace before they can be put in its words.
@@ -416,6 +418,7 @@ impl Engine {
             approx_bytes: bytes,
             unindexed_rows: snapshot.unindexed_rows() as u64,
             unindexed_bytes: snapshot.unindexed_bytes,
+            stored_bytes: snapshot.stored_bytes(),
         }
     }
 

@@ -48,7 +48,7 @@ impl Refused {
     /// Notes that a manifest could not be taken over. Not if another try may well succeed: when the store was not
     /// reached, or this node knows too little.
     pub fn note(&self, generation: Gen, why: &Trouble, now: Duration) {
-        if !matches!(why, Trouble::Damaged(_) | Trouble::Failed(_)) {
+        if !matches!(why, Trouble::Damaged(_) | Trouble::Newer(_) | Trouble::Failed(_)) {
             return;
         }
         let mut last = self.last();

@@ -60,6 +60,13 @@ impl Registry {
         }
     }
 
+    /// What closing all namespaces that nobody uses right now would give back.
+    pub fn idle_bytes(&self) -> u64 {
+        let handles = self.handles();
+        let idle = handles.values().filter(|handle| Arc::strong_count(handle) == 1);
+        idle.map(|handle| handle.state().charged_bytes()).sum()
+    }
+
     /// Closes the least recently used namespaces that nobody uses right now, until `enough` says so or none is left.
     /// True when dirty ones were closed, or none was left: they should be flushed. Nothing is lost with one that is
     /// closed, but it has to be opened again for that.

@@ -62,7 +62,7 @@ pub(super) fn check_deletable(settings: &Settings, name: &NamespaceName) -> Resu
 
 /// Fails when a namespace would outgrow its `size_limit`.
 ///
-/// * `has` — bytes of its log, as metadata count them
+/// * `has` — bytes as metadata count them: [`Snapshot::stored_bytes`](crate::snapshot::Snapshot::stored_bytes)
 /// * `adds` — logical bytes of a write; stored, they are mostly fewer
 ///
 /// # Errors

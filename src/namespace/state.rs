@@ -9,11 +9,11 @@ use tokio::sync::OnceCell;
 
 use super::kept::Kept;
 use super::options::EngineOptions;
-use super::pins::{PinTable, Pins};
+use super::pins::{Ahead, PinTable, Pins};
 use super::refused::Refused;
 use super::upkeep::Hints;
 use super::warm::Warming;
-use crate::base::{Charge, Clock, MemoryShare, Runtime};
+use crate::base::{Charge, Clock, Ledger, MemoryShare, Runtime};
 use crate::cache::Cache;
 use crate::error::{Error, ErrorKind};
 use crate::manifest::{ManifestError, ManifestStore};
@@ -23,8 +23,9 @@ use crate::snapshot::{BrokenChain, OpenError, Snapshot};
 use crate::store::StoreError;
 use crate::wal::{Log, LogError, Logged};
 
-/// About what an open namespace takes in memory besides its rows and indexes, in bytes: its tasks and their inboxes.
-const OPEN_BYTES: u64 = 4096;
+/// About what an open namespace takes in memory besides the bytes of its rows and indexes: its tasks and their inboxes, its
+/// state, and what a few columns take besides their values. A test counts it.
+const OPEN_BYTES: u64 = 12 << 10;
 
 /// Everything that the tasks of one open namespace share.
 pub(super) struct State {
@@ -43,6 +44,8 @@ pub(super) struct State {
     pub listed: OnceCell<Listed>,
     /// Protects the moment of the last proof; held to read or replace it.
     verified: Mutex<Moment>,
+    /// Whether that was ever proved.
+    whole: AtomicBool,
     /// Protects the moment at which the manifest in use was proved to be the newest; held to read or replace it.
     indexed: Mutex<Moment>,
     /// Whether it ever was: a namespace begins with a hint, which may be old.
@@ -69,8 +72,12 @@ pub(super) struct State {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Listed {
     pub newest: Seq,
+    /// Whether that is all that was listed; else there was a gap after it.
+    pub is_end: bool,
     /// How many entries of this log may be held in memory while they wait to be applied.
     pub at_once: u64,
+    /// About how many bytes an entry up to `newest` has that is not in segments.
+    pub entry_bytes: u64,
 }
 
 /// Through what a namespace meets the rest of the node.
@@ -117,15 +124,30 @@ pub(super) enum Trouble {
     Broken(BrokenChain),
     /// Something of the index cannot be read, or is not what it should be: an operator has to look.
     Damaged(Arc<dyn std::error::Error + Send + Sync>),
+    /// A newer version of this program wrote what has to be read: nothing is wrong, and this node cannot go on.
+    Newer(Arc<dyn std::error::Error + Send + Sync>),
     /// Something of the index was not read; clients are told so.
     Failed(Arc<Error>),
     /// This node's knowledge is too old to go on from: open the namespace again.
     Stale,
+    /// This node's memory for tails has no room for so many bytes of entries.
+    NoRoom(u64),
+}
+
+/// How much memory the tails of a node may take: a quarter more than what lets writes in, so that a node that takes no
+/// writes still follows those of others.
+pub(super) fn room(memory: &Ledger) -> u64 {
+    let limit = memory.limit_bytes(MemoryShare::Tails);
+    limit.saturating_add(limit / 4)
 }
 
 impl State {
     /// What a failure to read the log means: a damaged object is not better at the next try.
     pub fn unreadable(&self, seq: Seq, error: LogError) -> Trouble {
+        if error.is_newer() {
+            tracing::error!(org = %self.org, namespace = %self.name, %seq, error = &error as &dyn std::error::Error, "a newer version wrote this log: upgrade this node");
+            return Trouble::Newer(Arc::new(error));
+        }
         let why = match &error {
             LogError::Store(_) => return Trouble::Unavailable(Arc::new(error)),
             LogError::Damaged { .. } => "its bytes are damaged",
@@ -163,10 +185,19 @@ impl From<Trouble> for Error {
                 "stored data of this namespace cannot be read; an operator has to look",
             )
             .because(Shared(source)),
+            Trouble::Newer(source) => Error::newer_version().because(Shared(source)),
             Trouble::Stale => Error::new(
                 ErrorKind::Unavailable,
                 "this node was suspended for too long; try again",
             ),
+            Trouble::NoRoom(bytes) => Error::new(
+                ErrorKind::Unavailable,
+                format!(
+                    "this node's memory for unindexed rows has no room for {bytes} bytes of this namespace that are not \
+                     indexed yet; try again"
+                ),
+            )
+            .after(Duration::from_secs(5)),
         }
     }
 }
@@ -175,6 +206,7 @@ impl From<SegmentError> for Trouble {
     fn from(error: SegmentError) -> Self {
         match &error {
             SegmentError::Store(StoreError::Unavailable { .. }) => Trouble::Unavailable(Arc::new(error)),
+            SegmentError::Newer { .. } => Trouble::Newer(Arc::new(error)),
             _ => Trouble::Damaged(Arc::new(error)),
         }
     }
@@ -184,6 +216,7 @@ impl From<ManifestError> for Trouble {
     fn from(error: ManifestError) -> Self {
         match &error {
             ManifestError::Store(_) => Trouble::Unavailable(Arc::new(error)),
+            _ if error.is_newer() => Trouble::Newer(Arc::new(error)),
             _ => Trouble::Damaged(Arc::new(error)),
         }
     }
@@ -231,6 +264,7 @@ impl State {
             snapshot: ArcSwap::from_pointee(Snapshot::empty()),
             listed: OnceCell::new(),
             verified: Mutex::new(now),
+            whole: AtomicBool::new(false),
             indexed: Mutex::new(now),
             index_proven: AtomicBool::new(false),
             hinted: AtomicU64::new(0),
@@ -310,6 +344,16 @@ impl State {
         snapshot
     }
 
+    /// Begins to bring to the cache what a newer state pins; `None` where that is nothing, or where the tail is so long
+    /// that the newer state should not be kept waiting.
+    pub fn bring_ahead(&self, next: &Snapshot) -> Option<Ahead> {
+        let is_pressed = self.snapshot().unindexed_bytes > self.options.limits.unindexed_bytes_max / 2;
+        match is_pressed {
+            true => None,
+            false => self.pins.ahead(next),
+        }
+    }
+
     /// An entry that was applied and is kept.
     pub fn kept(&self, seq: Seq) -> Option<Arc<Logged>> {
         lock(&self.kept).get(seq)
@@ -344,6 +388,42 @@ impl State {
         self.snapshot().generation > Gen::ZERO && self.index_age() > self.options.grace / 2
     }
 
+    /// Whether the tails of this node have room for so many bytes more of this one. A short tail goes on in any case, so
+    /// that a namespace that takes too much closes no other.
+    pub fn has_room_for(&self, bytes: u64) -> bool {
+        let memory = &self.runtime.memory;
+        let short = memory.limit_bytes(MemoryShare::Tails) / 64;
+        memory.used_bytes(MemoryShare::Tails).saturating_add(bytes) <= room(memory)
+            || self.tail_bytes().saturating_add(bytes) <= short
+    }
+
+    /// So much of a log may be read into the memory for tails at once.
+    pub fn piece_bytes(&self) -> u64 {
+        self.runtime.memory.limit_bytes(MemoryShare::Tails) / 4
+    }
+
+    /// Whether this tail alone takes so much of the memory for tails that it should be flushed before more of it is read.
+    pub fn is_large(&self) -> bool {
+        self.tail_bytes() > self.piece_bytes()
+    }
+
+    /// How much memory the tail will take when so many entries more are applied, by those that are.
+    pub fn tail_bytes_with(&self, more: u64) -> u64 {
+        let snapshot = self.snapshot();
+        let entries = snapshot.seq.0.saturating_sub(snapshot.indexed_seq.0);
+        let each = self.tail_bytes() / entries.max(1);
+        each.saturating_mul(entries.saturating_add(more))
+    }
+
+    fn tail_bytes(&self) -> u64 {
+        self.snapshot().tail_memory_bytes() + lock(&self.kept).bytes()
+    }
+
+    /// What the tail is charged for.
+    pub fn charged_bytes(&self) -> u64 {
+        lock(&self.memory).bytes()
+    }
+
     /// Gives back what the tail is charged for.
     pub fn release_memory(&self) {
         lock(&self.memory).shrink_to(0);
@@ -356,10 +436,16 @@ impl State {
     /// Notes that the newest applied entry was proved to be the end of the log, by a request that
     /// started at `start`.
     pub fn verified(&self, start: Moment) {
+        self.whole.store(true, Ordering::Relaxed);
         let mut verified = lock(&self.verified);
         if start.boot > verified.boot {
             *verified = start;
         }
+    }
+
+    /// Whether this state was ever all of the log.
+    pub fn was_whole(&self) -> bool {
+        self.whole.load(Ordering::Relaxed)
     }
 
     /// How long ago this node last proved that it knows the end of the log.
@@ -391,3 +477,6 @@ impl State {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|e| e.into_inner())
 }
+
+#[cfg(test)]
+mod tests;

@@ -177,6 +177,11 @@ impl Engine {
         self.inner.pins.len()
     }
 
+    /// Bytes of these objects that were not brought to the cache, because it refused them or the store did not give them.
+    pub fn pinned_missing_bytes(&self) -> u64 {
+        self.inner.pins.missing_bytes()
+    }
+
     /// How long objects stay after nothing needs them.
     pub fn grace(&self) -> Duration {
         self.inner.options.grace
@@ -241,25 +246,50 @@ impl Engine {
         published.into_iter().collect()
     }
 
-    /// The end of a namespace's log at some moment after the call. Costs one GET, shared with strong reads; when the
-    /// namespace is not open, what opening it costs.
+    /// The end of a namespace's log at some moment after the call, or an entry before it that comes after all that this
+    /// node has memory for. Costs one GET, shared with strong reads; when the namespace is not open, what opening it
+    /// costs.
     pub async fn end_of_log(&self, org: &OrgId, name: &NamespaceName) -> Result<Seq> {
-        self.with_namespace(
-            org,
-            name,
-            |handle| async move { Ok::<_, Failure>(handle.probe().await?) },
-        )
+        self.with_namespace(org, name, |handle| async move {
+            match handle.probe().await {
+                Err(Trouble::NoRoom(_)) => {
+                    let state = handle.state();
+                    let listed = state.listed.get().map_or(Seq::ZERO, |listed| listed.newest);
+                    Ok::<_, Failure>(state.snapshot().seq.next().max(listed))
+                }
+                end => Ok(end?),
+            }
+        })
         .await
     }
 
-    /// The newest state of a namespace on its newest manifest, whether or not it exists: what a flush begins with.
+    /// The newest state of a namespace on its newest manifest, whether or not it exists: what a flush begins with. Of a
+    /// tail that this node has no memory for, the state at an older entry, up to which it can be flushed.
     ///
     /// Costs one GET, shared with strong reads, and one for the manifest after the one in use, the first time a LIST; when
     /// the namespace is not open, what opening it costs.
     pub async fn newest(&self, org: &OrgId, name: &NamespaceName) -> Result<Arc<Snapshot>> {
         self.with_namespace(org, name, |handle| async move {
-            handle.probe().await?;
-            handle.look_for_manifest().await?;
+            // First, so that of the log no more is read than is not in segments. What is not open begins with a manifest
+            // anyway.
+            let was_open = handle.is_proven();
+            if was_open {
+                handle.look_for_manifest().await?;
+            }
+            match handle.probe().await {
+                Err(Trouble::NoRoom(bytes)) => {
+                    // A piece of it is enough to go on.
+                    self.evict_for(bytes.min(handle.state().piece_bytes()));
+                    handle.look_for_manifest().await?;
+                    handle.catch_up_partly().await?;
+                }
+                end => {
+                    end?;
+                    if !was_open {
+                        handle.look_for_manifest().await?;
+                    }
+                }
+            }
             Ok::<_, Failure>(handle.snapshot())
         })
         .await
@@ -267,7 +297,8 @@ impl Engine {
 
     /// Takes over a manifest that was published, if the namespace is open here and it is newer than the one in use.
     ///
-    /// Costs what opening its new segments costs.
+    /// Costs what opening its new segments costs; of a pinned namespace also a GET for about every 8 MiB of them that the
+    /// cache does not have, for which it waits a while.
     ///
     /// # Errors
     ///

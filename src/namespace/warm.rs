@@ -9,7 +9,7 @@ use super::Engine;
 use super::evaluate::not_found;
 use super::handle::Handle;
 use super::pins::objects;
-use crate::base::Priority;
+use crate::base::{Priority, context};
 use crate::cache::{Cache, ObjectRef};
 use crate::error::Result;
 use crate::model::access::Access;
@@ -119,6 +119,7 @@ impl Engine {
                     Err(error) => tracing::debug!(%error, "a namespace was not read ahead"),
                 }
             };
+            let task = context::in_background(task);
             self.inner.runtime.spawner.spawn("warm", Box::pin(task));
         }
         was_done

@@ -20,7 +20,7 @@ use super::plan::{Action, OrderKey, OrderTarget, Plan};
 use super::project::result_row;
 use super::reader::Reader;
 use super::rows::{self, Rows};
-use super::score::Weighed;
+use super::score::{Held, Weighed};
 use super::top::Top;
 use super::{QueryResult, Rank, ResultRow, View, stream};
 use crate::base::{Bitset, CpuPool, Priority};
@@ -64,6 +64,9 @@ const PROJECTED_ROWS: usize = 512;
 /// A namespace of so many bytes is searched in well under half a millisecond, which three hand-overs
 /// to other threads can take too when the machine is busy.
 const INLINE_BYTES_MAX: u64 = 256 * 1024;
+/// Rows that are put in order in place, and bytes of rows that are made into an answer.
+const ORDERED_IN_PLACE_MAX: usize = 1024;
+const ANSWERED_IN_PLACE_MAX: usize = 64 * 1024;
 /// Parts of filters that are bound in place.
 const PLANNED_IN_PLACE_MAX: usize = 128;
 
@@ -83,6 +86,8 @@ pub(super) struct Work {
     pub tallies: Arc<Vec<Tally>>,
     /// For each segment the keys of its rows as numbers, where they are grouped by those.
     pub combined: Arc<Vec<Option<Combined>>>,
+    /// For each segment what is known of the filters that are clauses of a score.
+    pub held: Arc<Vec<Held>>,
     /// Of the snapshot.
     pub schema: Arc<Schema>,
     pub budget: Arc<Budget>,
@@ -141,12 +146,15 @@ pub async fn execute(
                 picked,
                 tallies,
                 combined,
+                held,
+                memory: _charged,
             } = load(snapshot, &plan, cpu, &budget).await?;
             let work = Work {
                 parts,
                 picked,
                 tallies,
                 combined,
+                held,
                 tail: snapshot.parts.len(),
                 segments: snapshot.segments.clone(),
                 schema: snapshot.schema.clone(),
@@ -193,7 +201,9 @@ async fn run(work: Arc<Work>, cpu: &CpuPool) -> Result<QueryResult> {
     if let Action::Aggregate(asked) = &work.plan.action {
         return aggregate::run(&work, asked, cpu).await;
     }
+    let in_place = CpuPool::inline();
     let found = match &work.plan.per {
+        None if work.is_quick() => find(&work, &in_place).await?,
         None => find(&work, cpu).await?,
         Some(_) => per::find(&work, cpu).await?,
     };
@@ -209,6 +219,10 @@ async fn run(work: Arc<Work>, cpu: &CpuPool) -> Result<QueryResult> {
     let computer = match work.plan.compute.is_empty() {
         true => weigh(),
         false => cpu.run(Priority::Foreground, weigh).await,
+    };
+    let cpu = match work.plan.compute.is_empty() && answer_bytes(&parts, &found) <= ANSWERED_IN_PLACE_MAX {
+        true => &in_place,
+        false => cpu,
     };
     let jobs = found.chunks(PROJECTED_ROWS).map(|found| {
         let (work, parts, found) = (work.clone(), parts.clone(), found.to_vec());
@@ -230,6 +244,19 @@ async fn run(work: Arc<Work>, cpu: &CpuPool) -> Result<QueryResult> {
         .into_iter()
         .collect();
     Ok(QueryResult::Rows(rows?.into_iter().flatten().collect()))
+}
+
+/// The most memory that the attributes of some rows may take: that of their parts, where these have no other rows.
+fn answer_bytes(parts: &[Part], found: &[Found]) -> usize {
+    let mut rows = vec![0; parts.len()];
+    found.iter().for_each(|f| rows[f.at.part as usize] += 1);
+    let of_part = |(part, rows): (&Part, usize)| match rows {
+        0 => 0,
+        // One of them may be most of the part.
+        rows if rows == part.chunk.len() => part.chunk.memory_bytes(),
+        _ => usize::MAX,
+    };
+    parts.iter().zip(rows).map(of_part).fold(0, usize::saturating_add)
 }
 
 /// The first `k` rows of the plan's order.
@@ -300,6 +327,18 @@ impl Work {
             cpu,
             budget: &self.budget,
         }
+    }
+
+    /// Whether few rows are left to be put in order by their values, in much less time than a hand-over takes.
+    fn is_quick(&self) -> bool {
+        let counted = |parts: &[Part]| -> usize {
+            let alive = parts.iter().filter(|p| !p.live.none());
+            alive.map(|p| p.chunk.len()).sum()
+        };
+        matches!(self.plan.action, Action::Lookup { .. } | Action::OrderedScan { .. })
+            // A filter can make any row of the tail expensive.
+            && (self.plan.filter.is_none() || counted(&self.parts[..self.tail]) == 0)
+            && counted(&self.parts) <= ORDERED_IN_PLACE_MAX
     }
 
     /// The number that a row has in its segment.
@@ -425,7 +464,8 @@ async fn score_top_k(work: &Arc<Work>, cpu: &CpuPool) -> Vec<Found> {
             let Action::ScoreTopK { score } = &work.plan.action else {
                 unreachable!("called for this action only");
             };
-            score.weigh(&work.parts, &work.parts)
+            let held = (work.tail..).zip(work.held.iter().cloned());
+            score.weigh(&work.parts, &work.parts).knowing(held.collect())
         }
     };
     let weighed = cpu.run(Priority::Foreground, weigh).await;

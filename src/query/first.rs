@@ -1,6 +1,7 @@
 //! The first rows of a segment by an attribute or by id, found in an index in that order.
 
 use std::ops::Bound;
+use std::sync::Arc;
 
 use super::plan::{Action, OrderTarget, Plan};
 use super::reader::{PAGE_BYTES, Reader};
@@ -10,8 +11,10 @@ use crate::error::Result;
 use crate::index::attribute::{AttributeIndex, NullsAt, RowSet};
 use crate::model::{AttrId, Direction};
 
-/// Rows that are looked at in place.
+/// Rows that may be passed over however few are expected.
 const QUICK_ROWS: u64 = 20_000;
+/// Rows that a walk looks at in place; of more so many at a time on the CPU pool.
+const IN_PLACE_ROWS: u64 = if cfg!(test) { 50 } else { QUICK_ROWS };
 /// How many times more rows than expected may be passed over before the walk is given up.
 const PATIENCE: u64 = 4;
 
@@ -33,6 +36,33 @@ pub(super) async fn narrow(reader: Reader<'_>, plan: &Plan, live: Bitset) -> Res
             Ok(live)
         }
     }
+}
+
+/// The first rows of a page: of ids above or below some id, which are all that a filter says. `None` for other plans.
+/// Costs reads of the ids from there on, as many as it takes.
+///
+/// * `live` — the rows of the segment that are
+pub(super) async fn page(reader: Reader<'_>, plan: &Plan, live: &Bitset) -> Result<Option<Bitset>> {
+    let (Action::Lookup { direction }, None, Some(filter)) = (&plan.action, &plan.per, &plan.filter) else {
+        return Ok(None);
+    };
+    let Some(bounds) = reader.schema.id_kind.and_then(|kind| filter.ids(kind)) else {
+        return Ok(None);
+    };
+    let mut scan = reader
+        .segment
+        .scan_ids(bounds, *direction == Direction::Desc, ReadKind::Index);
+    let mut kept = Bitset::empty(live.len());
+    let mut left = plan.wanted;
+    while left > 0 {
+        let Some(block) = scan.next().await? else { break };
+        let found = block.rows.iter().filter(|row| live.contains(**row as usize));
+        for row in found.take(left) {
+            kept.insert(*row as usize);
+            left -= 1;
+        }
+    }
+    Ok(Some(kept))
 }
 
 /// How far it is.
@@ -122,27 +152,37 @@ async fn by_attribute(
     };
     let mut kept = Bitset::empty(live.len());
     let (mut found, mut passed) = (0, 0);
+    let (mut waiting, mut waiting_rows) = (Vec::new(), 0);
+    let live = Arc::new(live);
     // Rows with the same value are told apart by what comes after it: all of them are kept.
     while found < walk.wanted {
-        let Some((_, rows)) = order.next().await.map_err(|e| reader.index_error(e))? else {
-            break;
-        };
-        passed += rows.len();
-        if walk.gives_up(passed) {
-            return Ok(live);
-        }
-        match rows.len() <= QUICK_ROWS {
-            true => found += add(&rows, &live, &mut kept),
-            false => {
-                let (within, mut set) = (live.clone(), kept);
-                let count = move || {
-                    let count = add(&rows, &within, &mut set);
-                    (set, count)
-                };
-                let (set, count) = reader.cpu.run(Priority::Foreground, count).await;
-                kept = set;
-                found += count;
+        let next = order.next().await.map_err(|e| reader.index_error(e))?;
+        let is_end = next.is_none();
+        if let Some((_, rows)) = next {
+            passed += rows.len();
+            if walk.gives_up(passed) {
+                return Ok(Arc::unwrap_or_clone(live));
             }
+            if passed <= IN_PLACE_ROWS {
+                found += add(&rows, &live, &mut kept);
+                continue;
+            }
+            waiting_rows += rows.len();
+            waiting.push(rows);
+        }
+        // Many at a time, as soon as they can be enough.
+        if is_end || waiting_rows >= IN_PLACE_ROWS || found + waiting_rows >= walk.wanted {
+            let (within, mut set, rows) = (live.clone(), kept, std::mem::take(&mut waiting));
+            let count = move || {
+                let count: u64 = rows.iter().map(|rows| add(rows, &within, &mut set)).sum();
+                (set, count)
+            };
+            let (set, count) = reader.cpu.run(Priority::Foreground, count).await;
+            (kept, waiting_rows) = (set, 0);
+            found += count;
+        }
+        if is_end {
+            break;
         }
     }
     Ok(kept)

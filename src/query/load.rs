@@ -6,19 +6,19 @@
 
 use std::sync::Arc;
 
-use futures::FutureExt;
-use futures::stream::{StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 
 use super::aggregate::{BoundAggregation, Tally, tally};
 use super::budget::{Borrowed, Budget};
-use super::filter::{Planned, Prepared, Stored};
+use super::filter::{BoundFilter, Planned, Prepared, Stored};
 use super::first;
 use super::key::Source;
 use super::matching::prepare;
 use super::needs::Needs;
 use super::plan::{Action, Plan};
 use super::reader::{PAGE_BYTES, Reader};
-use super::stream;
+use super::score::Held;
+use super::{stream, turns};
 use crate::base::{Bitset, CpuPool};
 use crate::cache::ReadKind;
 use crate::error::Result;
@@ -28,12 +28,13 @@ use crate::segment::{Live, SegmentPart};
 use crate::snapshot::Snapshot;
 use crate::tail::{Chunk, Contents, Part};
 
-/// How many segments are read at a time.
-const SEGMENTS_AT_ONCE: usize = 8;
 /// Rows of one segment that are copied at most, unless the answer has more.
 const PICKED_MAX: usize = 4096;
 /// What copied vectors may take, in bytes.
 const PICKED_BYTES_MAX: usize = 8 << 20;
+
+/// Filters in a score that are answered at the same time.
+const CLAUSES_AT_ONCE: usize = 4;
 
 /// Combinations of keys for which there are tables: so many at most, and not more than there are rows for.
 const NUMBERS_MAX: usize = 1 << 20;
@@ -50,6 +51,10 @@ pub(super) struct Loaded {
     pub tallies: Arc<Vec<Tally>>,
     /// For each segment the keys of its rows as numbers, where they are grouped by those.
     pub combined: Arc<Vec<Option<Combined>>>,
+    /// For each segment what is known of the filters that are clauses of a score.
+    pub held: Arc<Vec<Held>>,
+    /// What all that takes in memory, as long as it is held.
+    pub memory: Vec<Borrowed>,
 }
 
 /// Loads what a plan looks at.
@@ -66,43 +71,50 @@ pub(super) async fn load(snapshot: &Snapshot, plan: &Plan, cpu: &CpuPool, budget
             picked: Arc::default(),
             tallies: Arc::default(),
             combined: Arc::default(),
+            held: Arc::default(),
+            memory: Vec::new(),
         });
     }
     let prepared = match &plan.filter {
         Some(filter) => prepare(filter, snapshot, cpu).await,
         None => Prepared::default(),
     };
+    let mut clauses = Vec::new();
+    if let Action::ScoreTopK { score } = &plan.action {
+        for filter in score.filters() {
+            let prepared = prepare(&filter, snapshot, cpu).await;
+            clauses.push((filter, prepared));
+        }
+    }
     let loading = Loading {
         schema: &snapshot.schema,
         plan,
         prepared: &prepared,
+        clauses: &clauses,
         needs: &plan.needs(),
+        needs_but_filters: &plan.needs_but_filters(),
         cpu,
         budget,
     };
-    // Boxed: the type of all that is awaited in there is too deep for some compilers of callers.
-    let loads: Vec<_> = snapshot
-        .segments
-        .iter()
-        .map(|part| loading.segment(part).boxed())
-        .collect();
-    let loaded: Vec<OfSegment> = futures::stream::iter(loads)
-        .buffered(SEGMENTS_AT_ONCE)
-        .try_collect()
-        .await?;
+    let loaded = turns::each(&snapshot.segments, budget, |part| loading.segment(part).boxed()).await?;
     let mut parts = Vec::clone(&snapshot.parts);
-    let (mut picked, mut tallies, mut combined) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut picked, mut tallies, mut combined, mut held) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut memory = Vec::with_capacity(loaded.len());
     for segment in loaded {
+        held.push(segment.held);
         combined.push(segment.combined);
         parts.push(segment.part);
         picked.push(segment.picked);
         tallies.extend(segment.tally);
+        memory.push(segment.memory);
     }
     Ok(Loaded {
         parts: Arc::new(parts),
         picked: Arc::new(picked),
         tallies: Arc::new(tallies),
         combined: Arc::new(combined),
+        held: Arc::new(held),
+        memory,
     })
 }
 
@@ -112,7 +124,10 @@ struct Loading<'a> {
     schema: &'a Schema,
     plan: &'a Plan,
     prepared: &'a Prepared,
+    /// The filters that are clauses of the plan's score.
+    clauses: &'a [(Arc<BoundFilter>, Prepared)],
     needs: &'a Needs,
+    needs_but_filters: &'a Needs,
     cpu: &'a CpuPool,
     budget: &'a Budget,
 }
@@ -123,20 +138,25 @@ struct OfSegment {
     picked: Option<Vec<u32>>,
     tally: Option<Tally>,
     combined: Option<Combined>,
+    held: Held,
+    memory: Borrowed,
 }
 
 /// The same before the text indexes are there.
-struct Values<'a> {
+struct Values {
     live: Bitset,
     contents: Contents,
     picked: Option<Vec<u32>>,
     tally: Option<Tally>,
     combined: Option<Combined>,
+    held: Held,
     /// What the contents were thought to take.
-    reserved: Option<Borrowed<'a>>,
+    reserved: Option<Borrowed>,
+    /// What tally and keys take.
+    memory: Option<Borrowed>,
 }
 
-impl Values<'_> {
+impl Values {
     /// No row counts.
     fn none(rows: usize, tally: Option<Tally>) -> Self {
         Self {
@@ -149,13 +169,15 @@ impl Values<'_> {
             picked: None,
             tally,
             combined: None,
+            held: Held::default(),
             reserved: None,
+            memory: None,
         }
     }
 }
 
 impl<'a> Loading<'a> {
-    async fn segment(self, part: &SegmentPart) -> Result<OfSegment> {
+    async fn segment(self, part: &'a SegmentPart) -> Result<OfSegment> {
         let reader = Reader {
             segment: &part.segment,
             schema: self.schema,
@@ -169,7 +191,11 @@ impl<'a> Loading<'a> {
             ..values.contents
         });
         drop(values.reserved);
-        self.budget.take(chunk.memory_bytes())?;
+        let mut memory = match values.memory {
+            Some(memory) => memory,
+            None => self.budget.borrow(0)?,
+        };
+        memory.grow(chunk.memory_bytes())?;
         Ok(OfSegment {
             part: Part {
                 chunk: Arc::new(chunk),
@@ -178,10 +204,18 @@ impl<'a> Loading<'a> {
             picked: values.picked,
             tally: values.tally,
             combined: values.combined,
+            held: values.held,
+            memory,
         })
     }
 
-    async fn values(self, reader: Reader<'_>, part: &SegmentPart) -> Result<Values<'a>> {
+    async fn values(self, reader: Reader<'_>, part: &SegmentPart) -> Result<Values> {
+        if let Some(first) = first::page(reader, self.plan, &part.live).await? {
+            return match first.none() {
+                true => Ok(Values::none(reader.len(), None)),
+                false => self.loaded(reader, first, None).await,
+            };
+        }
         let stored = Stored(reader);
         let planned = stored.plan(self.prepared).await?;
         let aggregation = match &self.plan.action {
@@ -192,23 +226,47 @@ impl<'a> Loading<'a> {
             let rows = count(stored, &planned, &part.live).await?;
             return Ok(Values::none(reader.len(), Some(Tally::of_rows(rows, asked))));
         }
-        let live = stored.holding(&planned, Bitset::clone(&part.live)).await?;
+        let live = match stored.few(&planned, &part.live).await? {
+            Some(rows) if rows.is_empty() => return Ok(Values::none(reader.len(), None)),
+            Some(rows) if self.picks(reader, rows.len()) => return self.picked(reader, rows).await,
+            Some(rows) => {
+                let mut live = Bitset::empty(reader.len());
+                rows.iter().for_each(|row| live.insert(*row as usize));
+                live
+            }
+            None => self.passing(stored, &planned, part).await?,
+        };
         let live = first::narrow(reader, self.plan, live).await?;
-        if live.none() {
-            return Ok(Values::none(reader.len(), None));
+        match live.none() {
+            true => Ok(Values::none(reader.len(), None)),
+            false => self.loaded(reader, live, aggregation).await,
         }
+    }
+
+    /// What is looked at of some rows.
+    async fn loaded(
+        self,
+        reader: Reader<'_>,
+        live: Bitset,
+        aggregation: Option<&Arc<BoundAggregation>>,
+    ) -> Result<Values> {
         if self.picks(reader, live.count()) {
-            return self.picked(reader, &live).await;
+            let rows = live.iter().map(|row| row as u32).collect();
+            return self.picked(reader, rows).await;
         }
         if let Some(asked) = aggregation
-            && let Some(known) = tally(reader, asked, &live).await?
+            && let Some((known, memory)) = tally(reader, asked, &live).await?
         {
-            return Ok(Values::none(reader.len(), Some(known)));
+            return Ok(Values {
+                memory: Some(memory),
+                ..Values::none(reader.len(), Some(known))
+            });
         }
         let combined = match aggregation {
             Some(asked) => combine(reader, asked).await?,
             None => None,
         };
+        let (combined, memory) = combined.unzip();
         let mut of_values = Needs::default();
         let needs = match aggregation.filter(|_| combined.is_some()) {
             // The keys are known.
@@ -216,7 +274,7 @@ impl<'a> Loading<'a> {
                 asked.aggregated().for_each(|source| of_values.source(source));
                 &of_values
             }
-            None => self.needs,
+            None => self.needs_but_filters,
         };
         let reserved = self.budget.borrow(reader.memory_bytes(needs))?;
         let ids = async {
@@ -226,7 +284,15 @@ impl<'a> Loading<'a> {
             }
         };
         let ahead = stream::read_ahead(reader, self.plan, &live);
-        let (ids, columns, ()) = futures::try_join!(ids, reader.columns(&needs.columns), ahead)?;
+        let held = self.held(Stored(reader), &live);
+        let (ids, columns, (held, of_held), ()) = futures::try_join!(ids, reader.columns(&needs.columns), held, ahead)?;
+        let memory = match memory {
+            Some(mut memory) => {
+                memory.join(of_held);
+                memory
+            }
+            None => of_held,
+        };
         Ok(Values {
             live,
             contents: Contents {
@@ -238,8 +304,29 @@ impl<'a> Loading<'a> {
             picked: None,
             tally: None,
             combined,
+            held,
             reserved: Some(reserved),
+            memory: Some(memory),
         })
+    }
+
+    /// The live rows that pass the filter. Where so many are likely to pass that their vectors are read in blocks, these
+    /// and the ids are read beside the index: one round less.
+    async fn passing(self, stored: Stored<'_>, planned: &Planned, part: &SegmentPart) -> Result<Bitset> {
+        let reader = stored.0;
+        let passing = stored.holding(planned, Bitset::clone(&part.live));
+        let is_ahead = |rows: u64| {
+            matches!(self.plan.action, Action::ExactNearest { .. })
+                && rows.saturating_mul(stream::SPARSE as u64) > reader.len() as u64
+                && !self.picks(reader, rows as usize)
+        };
+        if !planned.rows_likely().is_some_and(is_ahead) {
+            return passing.await;
+        }
+        let _reserved = self.budget.borrow(reader.ids_bytes() as usize)?;
+        let vectors = stream::read_ahead(reader, self.plan, &part.live);
+        let (passing, (), _) = futures::try_join!(passing, vectors, reader.ids())?;
+        Ok(passing)
     }
 
     /// Whether it is cheaper to fetch so many rows than to read columns, and the rows of the answer afterwards.
@@ -262,8 +349,8 @@ impl<'a> Loading<'a> {
         rows as u64 * PAGE_BYTES < columns + ids + later
     }
 
-    async fn picked(self, reader: Reader<'_>, live: &Bitset) -> Result<Values<'a>> {
-        let rows: Vec<u32> = live.iter().map(|row| row as u32).collect();
+    /// * `rows` — ascending
+    async fn picked(self, reader: Reader<'_>, rows: Vec<u32>) -> Result<Values> {
         let mut attributes = self.needs.columns.clone();
         if let Action::ExactNearest { vectors } = &self.plan.action {
             attributes.insert(vectors.attribute());
@@ -272,14 +359,34 @@ impl<'a> Loading<'a> {
         if rows.len() <= self.plan.wanted {
             attributes.extend(self.plan.row_needs().attributes);
         }
+        let (contents, reserved) = reader.rows(&rows, &attributes, ReadKind::Rows).await?;
         Ok(Values {
-            contents: reader.rows(&rows, &attributes, ReadKind::Rows).await?,
+            contents,
             live: Bitset::full(rows.len()),
             picked: Some(rows),
             tally: None,
             combined: None,
-            reserved: None,
+            held: Held::default(),
+            reserved: Some(reserved),
+            memory: None,
         })
+    }
+
+    /// For which rows the clauses hold that are filters: asked of indexes like the filter of the query, where that is
+    /// cheaper than to read columns.
+    async fn held(self, stored: Stored<'_>, live: &Bitset) -> Result<(Held, Borrowed)> {
+        let memory = self.budget.borrow(self.clauses.len() * size_of_val(live.words()))?;
+        let one = async |(filter, prepared): &(Arc<BoundFilter>, Prepared)| -> Result<_> {
+            let planned = stored.plan(prepared).await?;
+            Ok((filter.clone(), stored.holding(&planned, live.clone()).await?))
+        };
+        let clauses: Vec<_> = self.clauses.iter().map(one).collect();
+        // Each is charged with what it reads, also where several read the same.
+        let held: Vec<_> = futures::stream::iter(clauses)
+            .buffered(CLAUSES_AT_ONCE)
+            .try_collect()
+            .await?;
+        Ok((Held::new(held), memory))
     }
 }
 
@@ -297,8 +404,9 @@ async fn count(stored: Stored<'_>, planned: &Planned, live: &Live) -> Result<u64
     Ok(passing.count() as u64)
 }
 
-/// The keys of all rows as numbers. `None` where they have no codes, or too many combinations.
-async fn combine(reader: Reader<'_>, asked: &BoundAggregation) -> Result<Option<Combined>> {
+/// The keys of all rows as numbers, with the memory that they take. `None` where they have no codes, or too many
+/// combinations.
+async fn combine(reader: Reader<'_>, asked: &BoundAggregation) -> Result<Option<(Combined, Borrowed)>> {
     let attribute = |source: Source| source.attribute().filter(|_| !source.is_array);
     let keys: Option<Vec<AttrId>> = asked.keys().map(attribute).collect();
     let Some(keys) = keys.filter(|keys| !keys.is_empty()) else {
@@ -317,12 +425,14 @@ async fn combine(reader: Reader<'_>, asked: &BoundAggregation) -> Result<Option<
     if numbers > numbers_max {
         return Ok(None);
     }
+    let mut memory = reader.budget.borrow(0)?;
     let mut codes = Vec::with_capacity(keys.len());
     for id in &keys {
-        match reader.codes(*id, &indexes[id]).await? {
-            Some(of_key) => codes.push(of_key),
-            None => return Ok(None),
-        }
+        let Some((of_key, taken)) = reader.codes(*id, &indexes[id]).await? else {
+            return Ok(None);
+        };
+        memory.join(taken);
+        codes.push(of_key);
     }
-    Ok(Combined::new(codes, NUMBERS_MAX as u32))
+    Ok(Combined::new(codes, NUMBERS_MAX as u32).map(|combined| (combined, memory)))
 }

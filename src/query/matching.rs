@@ -2,17 +2,15 @@
 
 use std::sync::Arc;
 
-use futures::stream::{self, StreamExt, TryStreamExt};
+use futures::FutureExt;
 
 use super::budget::Budget;
 use super::filter::{BoundFilter, Prepared, Stored, evaluate};
 use super::reader::Reader;
+use super::turns;
 use crate::base::{Bitset, CpuPool, Priority};
 use crate::error::Result;
 use crate::snapshot::Snapshot;
-
-/// How many segments are read at a time.
-const SEGMENTS_AT_ONCE: usize = 8;
 
 /// Parts of a filter that are looked at in place.
 const PREPARED_IN_PLACE_MAX: usize = 128;
@@ -46,23 +44,21 @@ pub async fn matching(snapshot: &Snapshot, filter: &Arc<BoundFilter>, cpu: &CpuP
     let parts = cpu.run_all(Priority::Foreground, jobs.collect());
     let budget = Budget::default();
     let prepared = prepare(filter, snapshot, cpu).await;
-    let one = |part: &crate::segment::SegmentPart| {
-        let (segment, schema, budget) = (part.segment.clone(), &*snapshot.schema, &budget);
-        let prepared = &prepared;
+    let (budget, prepared) = (&budget, &prepared);
+    let segments = turns::each(&snapshot.segments, budget, |part| {
+        let reader = Reader {
+            segment: &part.segment,
+            schema: &snapshot.schema,
+            cpu,
+            budget,
+        };
         async move {
-            let reader = Reader {
-                segment: &segment,
-                schema,
-                cpu,
-                budget,
-            };
             let stored = Stored(reader);
             let planned = stored.plan(prepared).await?;
             stored.holding(&planned, Bitset::full(reader.len())).await
         }
-    };
-    let searches: Vec<_> = snapshot.segments.iter().map(one).collect();
-    let segments = stream::iter(searches).buffered(SEGMENTS_AT_ONCE).try_collect();
+        .boxed()
+    });
     let (parts, segments) = futures::join!(parts, segments);
     Ok(Matching {
         parts,

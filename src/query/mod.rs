@@ -43,6 +43,7 @@ mod rows;
 pub mod score;
 mod stream;
 mod top;
+mod turns;
 mod values;
 mod view;
 

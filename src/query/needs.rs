@@ -25,6 +25,8 @@ pub(super) struct RowNeeds {
     pub attributes: BTreeSet<AttrId>,
     /// Those of the attributes whose tokens are counted.
     pub texts: BTreeSet<AttrId>,
+    /// Those of the attributes that are searched for tokens, which an index that was loaded for other terms does not know.
+    pub searched: BTreeSet<AttrId>,
 }
 
 impl Needs {
@@ -55,6 +57,15 @@ impl Needs {
 impl Plan {
     /// What choosing rows looks at, but for the filter and for dense vectors.
     pub(super) fn needs(&self) -> Needs {
+        self.needs_of(true)
+    }
+
+    /// The same where it is known for which rows the filters hold that are clauses of a score.
+    pub(super) fn needs_but_filters(&self) -> Needs {
+        self.needs_of(false)
+    }
+
+    fn needs_of(&self, with_filters: bool) -> Needs {
         let mut needs = Needs::default();
         match &self.action {
             Action::Aggregate(asked) => {
@@ -63,7 +74,8 @@ impl Plan {
             }
             Action::ExactNearest { .. } | Action::Lookup { .. } => {}
             Action::TextTopK { text } => text.needs(&mut needs),
-            Action::ScoreTopK { score } => score.needs(&mut needs),
+            Action::ScoreTopK { score } if with_filters => score.needs(&mut needs),
+            Action::ScoreTopK { score } => score.needs_but_filters(&mut needs),
             Action::OrderedScan { keys } => keys.iter().for_each(|key| match key.target {
                 OrderTarget::Id => {}
                 OrderTarget::Attribute(attribute) => needs.column(attribute),
@@ -84,7 +96,7 @@ impl Plan {
     pub(super) fn row_needs(&self) -> RowNeeds {
         let mut needs = RowNeeds {
             attributes: self.projection.iter().map(|p| p.id).collect(),
-            texts: BTreeSet::new(),
+            ..RowNeeds::default()
         };
         self.compute
             .iter()
@@ -113,7 +125,10 @@ impl compute::Bound {
         match self {
             compute::Bound::Distance(vectors) => all.column(vectors.attribute()),
             compute::Bound::Highlight(highlight) => all.column(highlight.attribute()),
-            compute::Bound::Filter(filter) => filter.values(&mut all),
+            compute::Bound::Filter(filter) => {
+                filter.values(&mut all);
+                filter.searched(&mut needs.searched);
+            }
             compute::Bound::Score(score) => {
                 score.needs(&mut all);
                 let attributes = std::mem::take(&mut all.terms).into_keys();

@@ -18,6 +18,8 @@ use crate::model::{Invalid, Limits, Schema};
 pub struct BoundPer {
     attributes: Vec<Source>,
     limit: usize,
+    /// What the different values may take in memory.
+    bytes_max: usize,
 }
 
 impl BoundPer {
@@ -59,6 +61,7 @@ pub(super) fn bind(per: &LimitPer, schema: &Schema, limits: &Limits) -> Result<B
     Ok(BoundPer {
         attributes: attributes.map_err(|e| Invalid::new(format!("invalid limit.per: {e}")))?,
         limit: per.limit,
+        bytes_max: limits.distinct_bytes_max,
     })
 }
 
@@ -73,7 +76,7 @@ pub(super) async fn find(work: &Arc<Work>, cpu: &CpuPool) -> Result<Vec<Found>> 
         let wanted = work.k;
         let kept = cpu
             .run(Priority::Foreground, move || keep(&longer, &found, wanted))
-            .await;
+            .await?;
         if is_all || kept.len() == wanted {
             return Ok(kept);
         }
@@ -82,9 +85,13 @@ pub(super) async fn find(work: &Arc<Work>, cpu: &CpuPool) -> Result<Vec<Found>> 
 }
 
 /// Walks over `found` until `wanted` rows were kept.
-fn keep(work: &Work, found: &[Found], wanted: usize) -> Vec<Found> {
+///
+/// # Errors
+///
+/// The values of these rows take too much memory.
+fn keep(work: &Work, found: &[Found], wanted: usize) -> Result<Vec<Found>, Invalid> {
     let Some(per) = &work.plan.per else {
-        return found.to_vec();
+        return Ok(found.to_vec());
     };
     let columns: Vec<Vec<SourceColumn<'_>>> = work
         .parts
@@ -92,7 +99,7 @@ fn keep(work: &Work, found: &[Found], wanted: usize) -> Vec<Found> {
         .map(|part| per.attributes.iter().map(|s| s.column(&part.chunk)).collect())
         .collect();
     let mut seen: HashMap<Vec<u8>, usize> = HashMap::new();
-    let mut values = Vec::new();
+    let (mut values, mut bytes) = (Vec::new(), 0);
     let mut kept = Vec::with_capacity(wanted.min(found.len()));
     for row in found {
         if kept.len() == wanted {
@@ -102,13 +109,22 @@ fn keep(work: &Work, found: &[Found], wanted: usize) -> Vec<Found> {
         for column in &columns[row.at.part as usize] {
             column.push_row(&mut values, row.at.row as usize);
         }
-        let count = seen.entry_ref(values.as_slice()).or_insert(0);
+        let count = seen.entry_ref(values.as_slice()).or_insert_with(|| {
+            bytes += values.len();
+            0
+        });
+        if bytes > per.bytes_max {
+            return Err(Invalid::new(format!(
+                "the values that limit.per tells apart have more than {} bytes; name attributes of shorter values",
+                per.bytes_max
+            )));
+        }
         if *count < per.limit {
             *count += 1;
             kept.push(*row);
         }
     }
-    kept
+    Ok(kept)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use futures::future::try_join_all;
 
-use super::budget::Budget;
+use super::budget::{Borrowed, Budget};
 use super::costs;
 use super::needs::Needs;
 use crate::base::CpuPool;
@@ -23,6 +23,12 @@ use crate::tail::Contents;
 pub(super) const PAGE_BYTES: u64 = if cfg!(test) { 64 } else { 16 * 1024 };
 /// What a code takes, at most.
 const CODE_BYTES: usize = 4;
+/// How many times as large as they are stored values of row pages are, at most about.
+const UNPACKED: u64 = 4;
+/// How many times as much as a column of texts it takes to make an index of it.
+const ANALYSED: usize = 3;
+/// What it takes to know where a value is.
+const PLACE_BYTES: u64 = 8;
 /// What an id takes, roughly.
 const ID_BYTES: u64 = 12;
 
@@ -51,7 +57,7 @@ fn value_bytes(ty: AttrType) -> u64 {
     }
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
     /// How many rows there are, dead ones included.
     pub fn len(&self) -> usize {
         self.segment.rows() as usize
@@ -83,13 +89,29 @@ impl Reader<'_> {
         let one = async |(id, terms): (&AttrId, &BTreeSet<TermWanted>)| -> Result<(AttrId, Option<Arc<TextIndex>>)> {
             let terms: Vec<TermWanted> = terms.iter().cloned().collect();
             let index = match self.attribute(*id) {
-                Some(attribute) => self.segment.text(attribute, &terms).await?,
+                Some(attribute) => self.text(attribute, &terms).await?,
                 None => None,
             };
             Ok((*id, index))
         };
         let texts: Vec<_> = wanted.iter().map(one).collect();
         Ok(try_join_all(texts).await?.into_iter().collect())
+    }
+
+    /// A text index that knows some terms; `None`: null in every row, or no full-text attribute. Where it has to be made of
+    /// the texts, of one segment after the other.
+    pub async fn text(&self, attribute: &Attribute, terms: &[TermWanted]) -> Result<Option<Arc<TextIndex>>> {
+        let mut held = self.budget.borrow(0)?;
+        let _analysis = match self.segment.has_text(attribute) {
+            true => None,
+            false => Some(self.budget.analysis().await),
+        };
+        // Another query of the request may have made it meanwhile.
+        if !self.segment.has_text(attribute) {
+            held.grow(ANALYSED * self.column_memory(attribute.id) as usize)?;
+        }
+        let mut charge = |bytes| held.grow(bytes);
+        self.segment.text_charged(attribute, terms, &mut charge).await
     }
 
     /// The indexes of those attributes that have one. No I/O but for the hot region.
@@ -118,17 +140,22 @@ impl Reader<'_> {
         kept
     }
 
-    /// The codes of an attribute; `None` where there are none.
-    pub async fn codes(&self, id: AttrId, index: &AttributeIndex) -> Result<Option<Arc<Codes>>> {
+    /// The codes of an attribute, with the memory that they take as long as somebody looks at them; `None` where there
+    /// are none.
+    pub async fn codes(&self, id: AttrId, index: &AttributeIndex) -> Result<Option<(Arc<Codes>, Borrowed)>> {
         let (Some(attribute), Some(bytes)) = (self.attribute(id), index.codes_bytes()) else {
             return Ok(None);
         };
-        let reserved = self.budget.borrow(bytes as usize + CODE_BYTES * self.len())?;
-        let codes = self.segment.codes(attribute, index).await?;
-        drop(reserved);
-        self.budget
-            .take(codes.as_ref().map_or(0, |codes| codes.memory_bytes()))?;
-        Ok(codes)
+        let codes = match self.segment.codes_kept(attribute).await {
+            Some(kept) => Some(kept),
+            None => {
+                let _reserved = self.budget.borrow(bytes as usize + CODE_BYTES * self.len())?;
+                self.segment.codes(attribute, index).await?
+            }
+        };
+        let Some(codes) = codes else { return Ok(None) };
+        let memory = self.budget.borrow(codes.memory_bytes())?;
+        Ok(Some((codes, memory)))
     }
 
     /// The same, once answers of the index have cost as much together as the codes do: whatever is asked in the end, at
@@ -154,23 +181,30 @@ impl Reader<'_> {
         Ok(self.segment.codes(attribute, index).await?)
     }
 
-    /// What reading a whole column costs, roughly.
+    /// What reading a whole column costs, roughly. Nothing where the attribute is null in every row.
     pub fn column_bytes(&self, id: AttrId) -> u64 {
-        match self.segment.has_column(id) {
-            true => self.len() as u64 * self.attribute(id).map_or(0, |a| value_bytes(a.ty)),
+        match self.attribute(id) {
+            None => 0,
+            Some(attribute) if self.segment.has_column(id) => self.len() as u64 * value_bytes(attribute.ty),
             // Its values are in the pages of all rows.
-            false => self.segment.meta().logical_bytes,
+            Some(attribute) => self.segment.pages_len(attribute),
+        }
+    }
+
+    /// What a whole column takes in memory, at least about.
+    fn column_memory(&self, id: AttrId) -> u64 {
+        let read = self.column_bytes(id);
+        match self.segment.column_len(id) {
+            Some(stored) => stored.max(read),
+            None if read == 0 => 0,
+            // Whatever else is in the same pages is let go, a few pages at a time.
+            None => read.saturating_mul(UNPACKED).min(self.segment.values_bytes()) + self.len() as u64 * PLACE_BYTES,
         }
     }
 
     /// What ids and columns take in memory, at least about: asked before they are read.
     pub fn memory_bytes(&self, needs: &Needs) -> usize {
-        let column = |id: &AttrId| match self.segment.column_len(*id) {
-            Some(stored) => stored.max(self.column_bytes(*id)),
-            // From the pages of all rows.
-            None => self.column_bytes(*id),
-        };
-        let columns: u64 = needs.columns.iter().map(column).sum();
+        let columns: u64 = needs.columns.iter().map(|id| self.column_memory(*id)).sum();
         (columns + if needs.ids { self.ids_bytes() } else { 0 }) as usize
     }
 
@@ -178,11 +212,14 @@ impl Reader<'_> {
     pub fn vector_bytes(&self, id: AttrId) -> usize {
         match self.attribute(id).map(|a| a.ty) {
             Some(AttrType::Vector { dims, element }) => dims as usize * element.bytes(),
-            _ => {
-                let meta = self.segment.meta();
-                meta.logical_bytes.div_ceil(u64::from(meta.rows).max(1)) as usize
-            }
+            _ => self.row_bytes(),
         }
+    }
+
+    /// What a row takes on average.
+    pub fn row_bytes(&self) -> usize {
+        let meta = self.segment.meta();
+        meta.logical_bytes.div_ceil(u64::from(meta.rows).max(1)) as usize
     }
 
     /// What reading all ids costs, roughly.
@@ -195,20 +232,29 @@ impl Reader<'_> {
         self.segment.index_error(error).into()
     }
 
-    /// Some rows, in the order given, with their ids and these attributes.
-    pub async fn rows(&self, rows: &[u32], attributes: &BTreeSet<AttrId>, kind: ReadKind) -> Result<Contents> {
+    /// Some rows, in the order given, with their ids and these attributes; and what they were charged with on the way,
+    /// which is a bit more than they take.
+    pub async fn rows(
+        &self,
+        rows: &[u32],
+        attributes: &BTreeSet<AttrId>,
+        kind: ReadKind,
+    ) -> Result<(Contents, Borrowed)> {
         let known: Vec<Attribute> = attributes
             .iter()
             .filter_map(|id| self.attribute(*id))
             .cloned()
             .collect();
-        let mut fetched = self.segment.fetch(rows, &known, kind).await?;
-        Ok(Contents {
+        let mut held = self.budget.borrow(0)?;
+        let mut charge = |bytes| held.grow(bytes);
+        let mut fetched = self.segment.fetch_charged(rows, &known, kind, &mut charge).await?;
+        let contents = Contents {
             rows: rows.len(),
             ids: Some(fetched.ids),
             columns: attributes.iter().map(|id| (*id, fetched.columns.remove(id))).collect(),
             ..Contents::default()
-        })
+        };
+        Ok((contents, held))
     }
 
     /// `None` when it was dropped since the query was planned: null in every row.

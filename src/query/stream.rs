@@ -25,7 +25,7 @@ const BYTES_AT_ONCE: usize = 4 * BLOCK_BYTES;
 /// Blocks that are read or measured at a time, however small.
 const BLOCKS_AT_ONCE: usize = 32;
 /// Of so many rows at most one has to be eligible for it to be cheaper to fetch vectors one by one.
-const SPARSE: usize = 16;
+pub(super) const SPARSE: usize = 16;
 
 /// Vectors that are read together.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,19 +172,22 @@ async fn scan(
     cpu: &CpuPool,
 ) -> Result<Vec<Hit>> {
     let segment = &work.segments[part - work.tail].segment;
-    let contents = match &block {
+    // Of rows with several vectors some have many: what they take is known when they are there.
+    let (contents, _held) = match &block {
         Block::Range(rows) => {
             let column = segment.vectors(attribute, rows.start as u32..rows.end as u32).await?;
-            Contents {
+            let contents = Contents {
                 rows: rows.len(),
                 ids: Some(slice(work.parts[part].chunk.ids(), rows)),
                 columns: [(attribute.id, column.map(Column::Vectors))].into(),
                 ..Contents::default()
-            }
+            };
+            (contents, None)
         }
         Block::Picked(rows) => {
             let reader = work.reader(part, cpu);
-            reader.rows(rows, &[attribute.id].into(), ReadKind::Vectors).await?
+            let rows = reader.rows(rows, &[attribute.id].into(), ReadKind::Vectors).await?;
+            (rows.0, Some(rows.1))
         }
     };
     let (work, cutoff) = (work.clone(), cutoff.clone());

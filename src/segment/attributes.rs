@@ -13,7 +13,7 @@ use super::reader::{Segment, tag};
 use super::source::Source;
 use super::wire::FormatError;
 use crate::cache::ReadKind;
-use crate::index::attribute::{AttributeIndex, AttributeIndexError, Blocks, Codes, Directory, fingerprint, is_whole};
+use crate::index::attribute::{AttributeIndex, AttributeIndexError, Blocks, Codes, Directory, as_built, is_whole};
 use crate::model::Attribute;
 use crate::store::StoreError;
 
@@ -41,24 +41,25 @@ impl Blocks for SectionBlocks {
         let read = self.source.read(placed, ReadKind::Index, check).await;
         read.map_err(|error| match error {
             SegmentError::Store(error) => error,
-            SegmentError::Damaged { key, why } => StoreError::Corrupt { key, reason: why },
+            SegmentError::Damaged { key, why } | SegmentError::Newer { key, what: why } => {
+                StoreError::Corrupt { key, reason: why }
+            }
         })
     }
 }
 
 impl Segment {
     /// The index of an attribute. `None` where there is none: the attribute is null in every row, cannot be filtered by,
-    /// or could not when the segment was written, or otherwise.
+    /// or could not when the segment was written. One that was written for other options answers what it can: it may lack
+    /// trigrams, or a dictionary ([`AttributeIndex::has_values`]).
     ///
     /// Costs nothing, or one GET in segments whose directories together take more than 1 MiB.
     pub async fn attribute_index(&self, attribute: &Attribute) -> Result<Option<AttributeIndex>, SegmentError> {
-        let section = self.layout.hot.section(SectionKind::Attribute, Some(attribute.id));
-        // What else the directory depends on, the version of its format among them.
-        let Some(section) = section.filter(|s| fingerprint(attribute) == Some(s.fingerprint)) else {
+        let Some((section, built)) = self.attribute_section(attribute) else {
             return Ok(None);
         };
         let made = async {
-            let directory = self.directory(section, attribute).await?;
+            let directory = self.directory(section, &built).await?;
             let bytes = directory.memory_bytes();
             Ok::<_, SegmentError>((Arc::new(directory), bytes))
         };
@@ -116,11 +117,17 @@ impl Segment {
         self.source.cache.decoded(&self.source.object, tag, made).await
     }
 
-    /// `None` when the attribute has no index here, or one that was built with other options.
-    fn attribute_tag(&self, attribute: &Attribute) -> Option<u64> {
+    /// Where the index of an attribute is, with the attribute as it was indexed. `None` where there is no index that this
+    /// program reads.
+    pub(super) fn attribute_section(&self, attribute: &Attribute) -> Option<(&Section, Attribute)> {
         let section = self.layout.hot.section(SectionKind::Attribute, Some(attribute.id))?;
-        let is_same = fingerprint(attribute) == Some(section.fingerprint);
-        is_same.then(|| tag(SectionKind::Attribute, Some(attribute.id)))
+        Some((section, as_built(attribute, section.fingerprint)?))
+    }
+
+    /// `None` when the attribute has no index here.
+    fn attribute_tag(&self, attribute: &Attribute) -> Option<u64> {
+        self.attribute_section(attribute)
+            .map(|_| tag(SectionKind::Attribute, Some(attribute.id)))
     }
 
     /// What it means that an index was not read.

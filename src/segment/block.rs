@@ -12,7 +12,7 @@ use arrow::datatypes::{DataType, Float64Type, Int64Type, TimestampMillisecondTyp
 use hashbrown::HashMap;
 
 use super::values::list;
-use super::wire::{FormatError, Input, pack, put_varint, unpack, width};
+use super::wire::{FormatError, Reader, pack, put_varint, unpack, width};
 use crate::model::{AttrType, Scalar};
 
 /// The most elements of the arrays of a block. Equal elements take no bytes, so that nothing else bounds them.
@@ -101,7 +101,7 @@ pub fn encode(array: &ArrayRef, out: &mut Vec<u8>) -> Option<()> {
 /// Reads `count` values of a scalar or array type.
 ///
 /// * `count` — bounded by the caller
-pub fn decode(input: &mut Input<'_>, count: usize, ty: AttrType) -> Result<ArrayRef, FormatError> {
+pub fn decode(input: &mut Reader<'_>, count: usize, ty: AttrType) -> Result<ArrayRef, FormatError> {
     let scalar = match ty {
         AttrType::Scalar(scalar) => scalar,
         AttrType::Array(scalar) => {
@@ -155,7 +155,7 @@ pub fn put_bits(bits: impl Iterator<Item = bool>, out: &mut Vec<u8>) {
 }
 
 /// Reads bits back.
-pub fn read_bits(input: &mut Input<'_>, count: usize) -> Result<BooleanBuffer, FormatError> {
+pub fn read_bits(input: &mut Reader<'_>, count: usize) -> Result<BooleanBuffer, FormatError> {
     let bytes = input.take(count.div_ceil(8))?;
     Ok(BooleanBuffer::new(Buffer::from(bytes), 0, count))
 }
@@ -194,21 +194,21 @@ fn frame_of(values: impl Iterator<Item = u64>, signed: bool) -> (u64, u32) {
     (low ^ flip, width(high - low))
 }
 
-fn read_ints(input: &mut Input<'_>, count: usize) -> Result<Vec<u64>, FormatError> {
+fn read_ints(input: &mut Reader<'_>, count: usize) -> Result<Vec<u64>, FormatError> {
     if count == 0 {
         return Ok(Vec::new());
     }
-    let tag = input.u8()?;
-    let mut value = input.u64()?;
+    let tag = input.byte()?;
+    let mut value = input.u64_le()?;
     match tag {
         0 => {
-            let bits = u32::from(input.u8()?);
+            let bits = u32::from(input.byte()?);
             let mut values = unpack(input, count, bits)?;
             values.iter_mut().for_each(|v| *v = v.wrapping_add(value));
             Ok(values)
         }
         1 => {
-            let (base, bits) = (input.u64()?, u32::from(input.u8()?));
+            let (base, bits) = (input.u64_le()?, u32::from(input.byte()?));
             let deltas = unpack(input, count - 1, bits)?;
             let mut values = Vec::with_capacity(count);
             values.push(value);
@@ -261,8 +261,8 @@ fn dictionary<'a>(texts: &[&'a [u8]]) -> Option<(Vec<&'a [u8]>, Vec<u64>)> {
     Some((distinct, codes))
 }
 
-fn read_texts(input: &mut Input<'_>, count: usize) -> Result<(OffsetBuffer<i64>, Buffer), FormatError> {
-    match input.u8()? {
+fn read_texts(input: &mut Reader<'_>, count: usize) -> Result<(OffsetBuffer<i64>, Buffer), FormatError> {
+    match input.byte()? {
         0 => {
             let (ends, bytes) = read_plain(input, count)?;
             Ok((offsets(ends), Buffer::from(bytes)))
@@ -285,7 +285,7 @@ fn read_texts(input: &mut Input<'_>, count: usize) -> Result<(OffsetBuffer<i64>,
     }
 }
 
-fn read_plain<'a>(input: &mut Input<'a>, count: usize) -> Result<(Vec<usize>, &'a [u8]), FormatError> {
+fn read_plain<'a>(input: &mut Reader<'a>, count: usize) -> Result<(Vec<usize>, &'a [u8]), FormatError> {
     let lengths = read_ints(input, count)?;
     let ends = ends(&lengths, input.len())?;
     let bytes = input.take(*ends.last().expect("it starts with 0"))?;

@@ -10,7 +10,7 @@ use arrow::compute::{concat, filter, is_not_null, take};
 
 use super::block;
 use super::values::{Source, put_type, read_type};
-use super::wire::{Compression, FormatError, Input, Packer, Unpacker, put_varint};
+use super::wire::{Compression, FormatError, Packer, Reader, put_varint, unframe};
 use crate::model::AttrType;
 use crate::model::batch::arrow_type;
 
@@ -120,7 +120,7 @@ impl ColumnIndex {
     /// * `rows` — of the segment
     /// * `len` — of the section
     pub fn decode(hot: &[u8], rows: u32, len: u64) -> Result<Self, FormatError> {
-        let mut input = Input::new(hot);
+        let mut input = Reader::new(hot);
         let ty = read_type(&mut input)?;
         if !matches!(ty, AttrType::Scalar(_) | AttrType::Array(_)) {
             return Err(FormatError::corrupt(format!("a column of {ty}")));
@@ -132,7 +132,7 @@ impl ColumnIndex {
             (row, offset) = (block.rows.end, block.range.end);
             blocks.push(block);
         }
-        input.finish()?;
+        input.end()?;
         match row == rows && offset == len {
             true => Ok(Self { ty, blocks }),
             false => Err(FormatError::corrupt("the blocks of a column do not hold all rows")),
@@ -143,11 +143,10 @@ impl ColumnIndex {
     ///
     /// * `frames` — the bytes of these blocks
     pub fn read<'a>(&self, blocks: &[Block], frames: impl Iterator<Item = &'a [u8]>) -> Result<ArrayRef, FormatError> {
-        let mut unpacker = Unpacker::default();
         let arrays = blocks
             .iter()
             .zip(frames)
-            .map(|(b, frame)| read_block(self.ty, b, frame, &mut unpacker));
+            .map(|(b, frame)| read_block(self.ty, b, frame));
         let arrays = arrays.collect::<Result<Vec<_>, _>>()?;
         let arrays: Vec<&dyn Array> = arrays.iter().map(|a| a.as_ref()).collect();
         match arrays.is_empty() {
@@ -158,7 +157,7 @@ impl ColumnIndex {
 }
 
 /// * `rows`, `range` — what no block before it took
-fn decode_block_entry(input: &mut Input<'_>, rows: Range<u32>, range: Range<u64>) -> Result<Block, FormatError> {
+fn decode_block_entry(input: &mut Reader<'_>, rows: Range<u32>, range: Range<u64>) -> Result<Block, FormatError> {
     let count = input.varint_to(u64::from(rows.end - rows.start).min(BLOCK_ROWS as u64))? as u32;
     let len = input.varint_to(range.end - range.start)?;
     let nulls = input.varint_to(u64::from(count))? as u32;
@@ -169,17 +168,17 @@ fn decode_block_entry(input: &mut Input<'_>, rows: Range<u32>, range: Range<u64>
         rows: rows.start..rows.start + count,
         range: range.start..range.start + len,
         nulls,
-        low: input.u64()?,
-        high: input.u64()?,
+        low: input.u64_le()?,
+        high: input.u64_le()?,
     })
 }
 
-fn read_block(ty: AttrType, block: &Block, frame: &[u8], unpacker: &mut Unpacker) -> Result<ArrayRef, FormatError> {
-    let raw = unpacker.unframe(frame)?;
-    let mut input = Input::new(&raw);
+fn read_block(ty: AttrType, block: &Block, frame: &[u8]) -> Result<ArrayRef, FormatError> {
+    let raw = unframe(frame)?;
+    let mut input = Reader::new(&raw);
     let rows = block.rows.len();
     let present = rows - block.nulls as usize;
-    let array = match input.u8()? {
+    let array = match input.byte()? {
         0 if block.nulls == 0 => block::decode(&mut input, rows, ty)?,
         1 => {
             let bits = block::read_bits(&mut input, rows)?;
@@ -191,7 +190,7 @@ fn read_block(ty: AttrType, block: &Block, frame: &[u8], unpacker: &mut Unpacker
         }
         _ => return Err(FormatError::corrupt("a block of a column says nothing of its nulls")),
     };
-    input.finish()?;
+    input.end()?;
     Ok(array)
 }
 

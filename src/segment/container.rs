@@ -10,7 +10,7 @@ use bytes::Bytes;
 use ulid::Ulid;
 
 use super::SegmentId;
-use super::wire::{FormatError, Input};
+use super::wire::{FormatError, Reader};
 use crate::model::{AttrId, IdKind};
 
 /// The version of new segments.
@@ -202,9 +202,9 @@ pub fn decode_trailer(trailer: &[u8], object_len: u64) -> Result<HotPlace, Forma
     if trailer.len() as u64 != TRAILER_BYTES || !trailer.ends_with(MAGIC) {
         return Err(FormatError::corrupt("it does not end as a segment does"));
     }
-    let mut input = Input::new(trailer);
-    let (offset, len, crc, version) = (input.u64()?, input.u32()?, input.u32()?, input.u32()?);
-    if input.u32()? != crc32c::crc32c(&trailer[..20]) {
+    let mut input = Reader::new(trailer);
+    let (offset, len, crc, version) = (input.u64_le()?, input.u32_le()?, input.u32_le()?, input.u32_le()?);
+    if input.u32_le()? != crc32c::crc32c(&trailer[..20]) {
         return Err(FormatError::corrupt("the checksum of its trailer is wrong"));
     }
     check_version(version)?;
@@ -236,26 +236,26 @@ impl Hot {
         if bytes.len() != place.len as usize || crc32c::crc32c(bytes) != place.crc {
             return Err(FormatError::corrupt("the checksum of its hot region is wrong"));
         }
-        let mut input = Input::new(bytes);
-        let mut head = Input::new(input.take(HEAD_BYTES)?);
-        check_version(head.u32()?)?;
-        let count = head.u32()? as usize;
-        let id = SegmentId(Ulid(head.u128()?));
-        let features = head.u64()?;
+        let mut input = Reader::new(bytes);
+        let mut head = Reader::new(input.take(HEAD_BYTES)?);
+        check_version(head.u32_le()?)?;
+        let count = head.u32_le()? as usize;
+        let id = SegmentId(Ulid(head.u128_le()?));
+        let features = head.u64_le()?;
         if features != 0 {
             return Err(FormatError::Newer(format!(
                 "it requires unknown features {features:#x}"
             )));
         }
-        let rows = head.u32()?;
-        let id_kind = match head.u8()? {
+        let rows = head.u32_le()?;
+        let id_kind = match head.byte()? {
             1 => IdKind::UInt,
             2 => IdKind::Uuid,
             3 => IdKind::String,
             kind => return Err(FormatError::corrupt(format!("ids of kind {kind}"))),
         };
         let directory_len = count.saturating_mul(ENTRY_BYTES);
-        let mut directory = Input::new(input.take(directory_len)?);
+        let mut directory = Reader::new(input.take(directory_len)?);
         let mut hot_at = HEAD_BYTES + directory_len;
         let mut sections = Vec::with_capacity(count);
         for _ in 0..count {
@@ -299,15 +299,15 @@ impl Hot {
 
 /// Reads one entry; sections of unknown kinds are passed over. Returns the length of its hot bytes, which lie at `hot_at`.
 fn decode_section(
-    directory: &mut Input<'_>,
+    directory: &mut Reader<'_>,
     region: &Bytes,
     hot_at: usize,
     cold_end: u64,
     sections: &mut Vec<Section>,
 ) -> Result<usize, FormatError> {
-    let (kind, _reserved, attribute) = (directory.u16()?, directory.u16()?, directory.u32()?);
-    let (offset, len, crc) = (directory.u64()?, directory.u64()?, directory.u32()?);
-    let (hot_len, fingerprint) = (directory.u32()? as usize, directory.u64()?);
+    let (kind, _reserved, attribute) = (directory.u16_le()?, directory.u16_le()?, directory.u32_le()?);
+    let (offset, len, crc) = (directory.u64_le()?, directory.u64_le()?, directory.u32_le()?);
+    let (hot_len, fingerprint) = (directory.u32_le()? as usize, directory.u64_le()?);
     if offset.checked_add(len).is_none_or(|end| end > cold_end) {
         return Err(FormatError::corrupt("a section lies outside of the object"));
     }

@@ -22,10 +22,13 @@ impl SegmentError {
 
 impl From<SegmentError> for Error {
     fn from(error: SegmentError) -> Self {
+        if matches!(error, SegmentError::Newer { .. }) {
+            return Error::newer_version().because(error);
+        }
         let again = match &error {
             SegmentError::Store(StoreError::Unavailable { .. } | StoreError::Missing { .. }) => true,
             SegmentError::Store(StoreError::Denied { .. } | StoreError::Corrupt { .. }) => false,
-            SegmentError::Damaged { .. } => false,
+            SegmentError::Damaged { .. } | SegmentError::Newer { .. } => false,
         };
         let said = match again {
             true => Error::new(

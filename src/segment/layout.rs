@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
+use arrow::array::{Array, ArrayRef};
 use arrow::buffer::{MutableBuffer, NullBuffer};
 use bytes::Bytes;
 
@@ -14,7 +14,7 @@ use super::keys::{Bloom, KeyIndex};
 use super::pages::{Extractor, Page, PageIndex};
 use super::values::id_type;
 use super::vectors::VectorIndex;
-use super::wire::{FormatError, Unpacker};
+use super::wire::FormatError;
 use super::{Rows, SegmentMeta};
 use crate::index::text::stored::TextDirectory;
 use crate::model::{AttrId, AttrType, Attribute, Column, IdColumn, VectorColumn};
@@ -48,7 +48,7 @@ pub struct Layout {
 impl Layout {
     /// Decodes what the sections say of themselves, and checks that it is the segment that `meta` means.
     pub fn decode(hot: Hot, meta: &SegmentMeta) -> Result<Self, FormatError> {
-        if hot.id != meta.id || hot.rows != meta.rows {
+        if hot.id != meta.inner_id() || hot.rows != meta.rows {
             return Err(FormatError::corrupt("it is another segment"));
         }
         let column = |s: &Section| {
@@ -118,6 +118,12 @@ impl Layout {
             None => Ok(None),
             Some((stream, ty)) => expect_type(ty, attribute).map(|()| Some(stream)),
         }
+    }
+
+    /// How long the row pages are that have an attribute; 0 where it is in none.
+    pub fn pages_len(&self, attribute: &Attribute) -> u64 {
+        let mut found = self.streams.iter().filter(|s| s.index.type_of(attribute.id).is_some());
+        found.next().map_or(0, |stream| stream.index.len())
     }
 
     /// Whether rows have a value of an attribute that is no dense vector.
@@ -226,7 +232,7 @@ impl Wanted {
 
 /// The most bytes that one read of scattered rows takes, and the most pages.
 const STEP_BYTES: u64 = 8 << 20;
-const STEP_PAGES: usize = 2048;
+const STEP_PAGES: usize = 4096;
 
 /// One read of some rows.
 pub struct Step {
@@ -349,6 +355,12 @@ pub struct Taken {
 }
 
 impl Taken {
+    /// About how much memory they take, in bytes.
+    pub fn memory_bytes(&self) -> usize {
+        let ids = self.ids.as_ref().map_or(0, |ids| ids.get_buffer_memory_size());
+        ids + self.columns.values().map(Column::memory_bytes).sum::<usize>()
+    }
+
     /// With the ids, which were wanted.
     pub fn into_rows(self) -> Result<Rows, FormatError> {
         let ids = self.ids.as_ref().and_then(IdColumn::from_array);
@@ -427,11 +439,11 @@ struct Extracting<'a> {
 impl Extracting<'_> {
     fn rows(&self, rows: &[u32], keep: &impl Pages) -> Result<Extracted, FormatError> {
         let index = &self.layout.streams[self.stream].index;
-        let mut unpacker = Unpacker::default();
         // The others as far as these rows need them.
         let mut unpacked: Vec<Option<Arc<Page>>> = self.pages.iter().map(|(_, page)| page.clone()).collect();
         let id_kind = (self.stream == 0).then_some(self.layout.hot.id_kind);
-        let mut extractor = Extractor::new(id_kind, self.wanted.ids, self.wanted.values[self.stream].clone());
+        let wanted = self.wanted.values[self.stream].clone();
+        let mut extractor = Extractor::new(id_kind, self.wanted.ids, wanted, rows.len());
         for row in rows {
             let number = index.page_of(*row);
             let at = self.pages.binary_search_by_key(&number, |(page, _)| *page);
@@ -440,7 +452,7 @@ impl Extracting<'_> {
                 Some(page) => page,
                 none => {
                     let frame = self.frames[at].as_ref().expect("what is not unpacked is read");
-                    let page = Arc::new(Page::decode(frame, index.rows(number), &mut unpacker)?);
+                    let page = Arc::new(Page::decode(frame, index.rows(number))?);
                     keep.put(self.stream, number, &page);
                     none.insert(page)
                 }

@@ -58,6 +58,7 @@ pub use crate::index::text::stored::EncodedText;
 pub use ahead::Ahead;
 pub use container::{VERSION_OLDEST_READ, VERSION_WRITTEN};
 pub use find::IdScan;
+pub use keys::Hit;
 pub use parts::{Live, SegmentPart};
 pub use reader::Segment;
 pub use text::{TextToMerge, merge_texts};
@@ -92,9 +93,16 @@ pub struct SegmentMeta {
     pub owner: Option<NsKey>,
     /// The whole object, when it is so small that it has none.
     pub inline: Option<Bytes>,
+    /// What the object itself says that it is, when it is a copy of one with another name.
+    pub made_as: Option<SegmentId>,
 }
 
 impl SegmentMeta {
+    /// What the object says that it is.
+    pub fn inner_id(&self) -> SegmentId {
+        self.made_as.unwrap_or(self.id)
+    }
+
     /// About how much its rows take in memory, in bytes: pages are compressed.
     pub fn unpacked_bytes(&self) -> u64 {
         self.len.max(self.logical_bytes)
@@ -133,4 +141,7 @@ pub enum SegmentError {
     /// The object is not what was written, though it was read twice.
     #[error("segment object {key} is damaged: {why}")]
     Damaged { key: String, why: String },
+    /// The object is whole, and a newer version of this program has to read it.
+    #[error("segment object {key} was written by a newer version: {what}")]
+    Newer { key: String, what: String },
 }

@@ -108,6 +108,18 @@ impl Segment {
         Some(blocks.last().map_or(0, |block| block.range.end))
     }
 
+    /// How many bytes [`column`](Self::column) reads of row pages where there is no column section; 0 where the attribute
+    /// is null in every row.
+    pub fn pages_len(&self, attribute: &Attribute) -> u64 {
+        self.layout.pages_len(attribute)
+    }
+
+    /// How many bytes the values of all rows have, dense vectors left out.
+    pub fn values_bytes(&self) -> u64 {
+        let vectors = self.layout.vectors.values().map(|v| v.index.values_bytes());
+        self.meta.logical_bytes.saturating_sub(vectors.sum())
+    }
+
     /// The whole column of an attribute that is no dense vector. `None`: null in every row.
     ///
     /// Costs one GET where there is a column section, else one for about every 8 MiB of row pages.
@@ -153,9 +165,10 @@ impl Segment {
     /// A column from row pages.
     async fn assembled_column(&self, attribute: &Attribute) -> Result<Column, SegmentError> {
         let rows: Vec<u32> = (0..self.meta.rows).collect();
-        let mut taken = self
-            .take(&rows, false, std::slice::from_ref(attribute), ReadKind::Rows)
-            .await?;
+        let attributes = std::slice::from_ref(attribute);
+        // Who asks has reserved memory: others may be waiting for the same column.
+        let mut charge = |_| Ok::<_, SegmentError>(());
+        let mut taken = self.take(&rows, false, attributes, ReadKind::Rows, &mut charge).await?;
         let column = taken.columns.remove(&attribute.id);
         column.ok_or_else(|| {
             self.source
@@ -172,24 +185,39 @@ impl Segment {
     /// Costs one GET for each page or run of pages that the rows lie in, and as many for each wide attribute and each
     /// vector column, all at once; one such round for about every 8 MiB.
     pub async fn fetch(&self, rows: &[u32], attributes: &[Attribute], kind: ReadKind) -> Result<Rows, SegmentError> {
-        let taken = self.take(rows, true, attributes, kind).await?;
-        taken.into_rows().map_err(|e| self.source.damaged(&e))
+        self.fetch_charged(rows, attributes, kind, &mut |_| Ok(())).await
     }
 
-    async fn take(
+    /// The same, paid for on the way.
+    ///
+    /// * `charge` — told how many bytes more are in memory, after each round and before rounds are put together; stops the
+    ///   reading with its error
+    pub async fn fetch_charged<E: From<SegmentError>>(
+        &self,
+        rows: &[u32],
+        attributes: &[Attribute],
+        kind: ReadKind,
+        charge: &mut (impl FnMut(usize) -> Result<(), E> + Send),
+    ) -> Result<Rows, E> {
+        let taken = self.take(rows, true, attributes, kind, charge).await?;
+        Ok(taken.into_rows().map_err(|e| self.source.damaged(&e))?)
+    }
+
+    async fn take<E: From<SegmentError>>(
         &self,
         rows: &[u32],
         ids: bool,
         attributes: &[Attribute],
         kind: ReadKind,
-    ) -> Result<Taken, SegmentError> {
+        charge: &mut (impl FnMut(usize) -> Result<(), E> + Send),
+    ) -> Result<Taken, E> {
         assert!(
             rows.iter().all(|row| *row < self.meta.rows),
             "only rows of the segment are fetched"
         );
         let wanted = Wanted::new(&self.layout, ids, attributes).map_err(|e| self.source.damaged(&e))?;
         let wanted = Arc::new(wanted);
-        let mut steps = Vec::new();
+        let mut steps: Vec<Taken> = Vec::new();
         let mut rest = rows;
         while steps.is_empty() || !rest.is_empty() {
             let pages = KeptPages::of(&self.source, kind);
@@ -203,14 +231,17 @@ impl Segment {
                 let rows = now.chunks(share_rows).nth(share).unwrap_or_default();
                 step.decode(&layout, &wanted, rows, bytes, &pages)
             };
-            steps.append(&mut self.source.read_shares(ranges, kind, shares, decode).await?);
+            let mut taken = self.source.read_shares(ranges, kind, shares, decode).await?;
+            charge(taken.iter().map(Taken::memory_bytes).sum())?;
+            steps.append(&mut taken);
             rest = later;
         }
         match steps.len() {
             1 => Ok(steps.swap_remove(0)),
             _ => {
+                charge(steps.iter().map(Taken::memory_bytes).sum())?;
                 let joined = self.source.compute(kind, move || Taken::join(&steps)).await;
-                joined.map_err(|e| self.source.damaged(&e))
+                Ok(joined.map_err(|e| self.source.damaged(&e))?)
             }
         }
     }

@@ -47,9 +47,16 @@ impl Source {
 
     /// The error for an object that is not what it should be.
     pub fn damaged(&self, why: &FormatError) -> SegmentError {
-        SegmentError::Damaged {
-            key: self.object.key.to_string(),
-            why: why.to_string(),
+        let key = self.object.key.to_string();
+        match why {
+            FormatError::Newer(what) => SegmentError::Newer {
+                key,
+                what: what.clone(),
+            },
+            FormatError::Corrupt(_) => SegmentError::Damaged {
+                key,
+                why: why.to_string(),
+            },
         }
     }
 

@@ -1,6 +1,8 @@
 //! Whether a segment has the indexes that a schema asks for now.
 
 use super::Segment;
+use super::container::SectionKind;
+use crate::index::attribute::fingerprint;
 use crate::model::{AttrType, Schema};
 
 impl Segment {
@@ -18,7 +20,11 @@ impl Segment {
             // Arrays may be too long for a column.
             let is_scalar = matches!(attribute.ty, AttrType::Scalar(_));
             let has_column = !attribute.filterable || !is_scalar || self.has_column(attribute.id);
-            !(has_text && has_column)
+            let has_index = fingerprint(attribute).is_none_or(|wanted| {
+                let section = self.layout.hot.section(SectionKind::Attribute, Some(attribute.id));
+                section.is_some_and(|section| section.fingerprint == wanted)
+            });
+            !(has_text && has_column && has_index)
         })
     }
 }

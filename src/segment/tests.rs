@@ -19,9 +19,8 @@ use object_store::memory::InMemory;
 use proptest::prelude::*;
 
 use super::*;
-use crate::base::{CpuPool, Ledger, Rng, Runtime, SystemClock, TokioSpawner};
+use crate::base::{CpuPool, Runtime, SystemClock};
 use crate::cache::{Cache, CacheOptions, ReadKind};
-use crate::config::StoreConfig;
 use crate::model::batch::arrow_type;
 use crate::model::{AttrType, Attribute, Id, IdKind, NamespaceName, OrgId, Scalar, Schema, VectorColumn};
 use crate::store::count::CountingStore;
@@ -39,20 +38,8 @@ struct World {
 impl World {
     fn new() -> Self {
         let backend = CountingStore::new(Arc::new(InMemory::new()));
-        let (clock, rng) = (Arc::new(SystemClock), Rng::seeded(1));
-        let store = Store::new(
-            Arc::new(backend.clone()),
-            clock.clone(),
-            rng.clone(),
-            &StoreConfig::default(),
-        );
-        let runtime = Runtime {
-            clock,
-            rng,
-            spawner: Arc::new(TokioSpawner::default()),
-            cpu: CpuPool::inline(),
-            memory: Ledger::new(1 << 20, 1 << 20),
-        };
+        let runtime = Runtime::of_tests(Arc::new(SystemClock), 1);
+        let store = Store::of_tests(backend.clone(), &runtime);
         Self {
             cache: Cache::new(store.clone(), &runtime, CacheOptions::memory_only(0)),
             ns: NsKey::new(

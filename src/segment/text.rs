@@ -13,10 +13,16 @@ use super::wire::FormatError;
 use super::{SegmentError, TermWanted};
 use crate::base::Bitset;
 use crate::cache::ReadKind;
-use crate::index::coding;
 use crate::index::text::stored::{self, EncodedText, FoundTerms, MergeInput, PostingsLoad, TextDirectory};
-use crate::index::text::{RowLengths, TextIndex};
+use crate::index::text::{Posting, RowLengths, TextIndex};
 use crate::model::{AttrId, AttrType, Attribute, Column, FullTextConfig};
+
+/// Marks the index of an attribute's texts among what is decoded of it; the bits below are a hash of how they are analysed.
+const ANALYSED: u64 = 1 << 60;
+
+fn analysed_tag(id: AttrId, config: &FullTextConfig) -> u64 {
+    ANALYSED | stored::fingerprint(config) >> 36 << 32 | u64::from(id.0)
+}
 
 /// The stored text index of an attribute, whole, or that the attribute is null in every row.
 pub struct TextToMerge {
@@ -37,7 +43,7 @@ pub fn merge_texts(
     attribute: &Attribute,
     parts: &[(&TextToMerge, &[Option<u32>])],
     rows: u32,
-) -> Result<EncodedText, coding::FormatError> {
+) -> Result<EncodedText, FormatError> {
     let config = attribute.full_text.unwrap_or_default();
     let inputs = parts.iter().filter_map(|(part, remap)| {
         Some(MergeInput {
@@ -62,19 +68,45 @@ impl Segment {
         attribute: &Attribute,
         terms: &[TermWanted],
     ) -> Result<Option<Arc<TextIndex>>, SegmentError> {
+        self.text_charged(attribute, terms, &mut |_| Ok(())).await
+    }
+
+    /// Whether [`text`](Self::text) does not have to analyse texts: there is a stored index with the tokens that the
+    /// attribute has now, or one that was made before, or there are no texts. No I/O.
+    pub fn has_text(&self, attribute: &Attribute) -> bool {
+        let Some(config) = &attribute.full_text else {
+            return true;
+        };
+        self.stored_text(attribute.id, config).is_some()
+            || !self.layout.has_values(attribute).unwrap_or(true)
+            || self.analysed_kept(attribute.id, config).is_some()
+    }
+
+    /// The same as [`text`](Self::text), paid for on the way.
+    ///
+    /// * `charge` — told how many bytes the postings take, before they are read; stops the reading with its error
+    pub async fn text_charged<E: From<SegmentError>>(
+        &self,
+        attribute: &Attribute,
+        terms: &[TermWanted],
+        charge: &mut (impl FnMut(usize) -> Result<(), E> + Send),
+    ) -> Result<Option<Arc<TextIndex>>, E> {
         let Some(config) = attribute.full_text else {
             return Ok(None);
         };
         if self.stored_text(attribute.id, &config).is_none() {
-            return self.analysed_text(attribute, config).await;
+            return Ok(self.analysed_text(attribute, config).await?);
         }
         let id = attribute.id;
         let (lengths, found) = try_join!(self.lengths(id), self.terms(id, terms))?;
+        charge(found.postings() * size_of::<Posting>())?;
         let load = found.load(&self.layout.texts[&id].index, false);
+        let terms = terms.to_vec();
         let decode = move |directory: &TextDirectory, load: &PostingsLoad, read: &[Bytes]| {
-            Ok(Arc::new(load.index(directory, &config, lengths.clone(), read)?))
+            let index = load.index(directory, &config, lengths.clone(), read)?;
+            Ok(Arc::new(index.made_for(&terms)))
         };
-        self.postings(id, load, decode).await.map(Some)
+        Ok(self.postings(id, load, decode).await.map(Some)?)
     }
 
     /// The rows in whose texts tokens stand at the same distances from each other as here, no sequence spanning two
@@ -97,7 +129,7 @@ impl Segment {
         let load = self.terms(attribute.id, &wanted).await?.load(&stored.index, true);
         let tokens = tokens.to_vec();
         let decode = move |directory: &TextDirectory, load: &PostingsLoad, read: &[Bytes]| {
-            Ok(load.sequence(directory, &tokens, read)?)
+            load.sequence(directory, &tokens, read)
         };
         self.postings(attribute.id, load, decode).await.map(Some)
     }
@@ -133,7 +165,7 @@ impl Segment {
     async fn terms(&self, id: AttrId, wanted: &[TermWanted]) -> Result<FoundTerms, SegmentError> {
         let lookup = self.layout.texts[&id].index.look_up(wanted, false);
         let ranges = lookup.ranges();
-        let decode = move |layout: &Layout, read: &[Bytes]| Ok(lookup.finish(&layout.texts[&id].index, read)?);
+        let decode = move |layout: &Layout, read: &[Bytes]| lookup.finish(&layout.texts[&id].index, read);
         self.read_text(id, &ranges, decode).await
     }
 
@@ -176,19 +208,42 @@ impl Segment {
             .await
     }
 
-    /// An index of all terms, from the texts.
+    /// An index of all terms, from the texts. Kept by the cache: every query needs it until the segment is written anew.
     async fn analysed_text(
         &self,
         attribute: &Attribute,
         config: FullTextConfig,
     ) -> Result<Option<Arc<TextIndex>>, SegmentError> {
+        if let Some(kept) = self.analysed_kept(attribute.id, &config) {
+            return Ok(Some(kept));
+        }
         let Some(column) = self.column(attribute).await? else {
             return Ok(None);
         };
-        let build = move || match &*column {
-            Column::Values(values) => Some(Arc::new(TextIndex::build(&config, values))),
-            Column::Vectors(_) => None,
+        let Column::Values(values) = &*column else {
+            return Ok(None);
         };
-        Ok(self.source.compute(ReadKind::Index, build).await)
+        let values = values.clone();
+        let build = move || Arc::new(TextIndex::build(&config, &values));
+        let made = async {
+            let index = self.source.compute(ReadKind::Index, build.clone()).await;
+            let bytes = index.memory_bytes();
+            Ok::<_, SegmentError>((index, bytes))
+        };
+        let tag = analysed_tag(attribute.id, &config);
+        let index = self.source.cache.decoded(&self.source.object, tag, made).await?;
+        match index.config().same_tokens(&config) {
+            true => Ok(Some(index)),
+            // Two configurations have the same tag once in 2^28.
+            false => Ok(Some(self.source.compute(ReadKind::Index, build).await)),
+        }
+    }
+
+    fn analysed_kept(&self, id: AttrId, config: &FullTextConfig) -> Option<Arc<TextIndex>> {
+        let kept = self
+            .source
+            .cache
+            .kept::<TextIndex>(&self.source.object, analysed_tag(id, config))?;
+        Some(kept).filter(|index| index.config().same_tokens(config))
     }
 }

@@ -11,7 +11,7 @@ use arrow::array::{
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, Float64Type, Int64Type, TimestampMillisecondType, UInt64Type};
 
-use super::wire::{FormatError, Input, put_varint, unzigzag, zigzag};
+use super::wire::{FormatError, Reader, put_varint, unzigzag, zigzag};
 use crate::model::batch::arrow_type;
 use crate::model::types::DIMS_MAX;
 use crate::model::{AttrType, Element, IdColumn, IdKind, Scalar};
@@ -27,6 +27,8 @@ const SCALARS: [Scalar; 8] = [
     Scalar::Bytes,
 ];
 const ELEMENTS: [Element; 3] = [Element::F32, Element::F16, Element::I8];
+/// Room that is made for a text before its length is known.
+const TEXT_BYTES: usize = 16;
 const TAG_ARRAY: u8 = 16;
 const TAG_VECTOR: u8 = 32;
 const TAG_MULTI_VECTOR: u8 = 48;
@@ -62,8 +64,8 @@ pub fn put_type(out: &mut Vec<u8>, ty: AttrType) {
 }
 
 /// Reads a type back.
-pub fn read_type(input: &mut Input<'_>) -> Result<AttrType, FormatError> {
-    let tag = input.u8()?;
+pub fn read_type(input: &mut Reader<'_>) -> Result<AttrType, FormatError> {
+    let tag = input.byte()?;
     let unknown = || FormatError::Newer(format!("attribute type {tag}"));
     let scalar = |from: u8| SCALARS.get(usize::from(tag - from)).copied().ok_or_else(unknown);
     let mut dims = || match input.varint_to(u64::from(DIMS_MAX))? {
@@ -119,17 +121,17 @@ impl Wire {
     }
 
     /// The next value's bytes, without the length before it.
-    pub fn take<'a>(self, input: &mut Input<'a>) -> Result<&'a [u8], FormatError> {
-        match self {
-            Wire::Eight => input.take(8),
-            Wire::Sixteen => input.take(16),
-            Wire::Counted => input.bytes(),
+    pub fn take<'a>(self, input: &mut Reader<'a>) -> Result<&'a [u8], FormatError> {
+        Ok(match self {
+            Wire::Eight => input.take(8)?,
+            Wire::Sixteen => input.take(16)?,
+            Wire::Counted => input.bytes()?,
             Wire::Varint => {
-                let mut ahead = input.clone();
+                let mut ahead = *input;
                 ahead.varint()?;
-                input.take(input.len() - ahead.len())
+                input.take(input.len() - ahead.len())?
             }
-        }
+        })
     }
 }
 
@@ -256,25 +258,28 @@ enum ScalarBuilder {
 }
 
 impl ScalarBuilder {
-    fn new(scalar: Scalar) -> Self {
+    /// * `rows` — how many values will come, about
+    fn new(scalar: Scalar, rows: usize) -> Self {
+        // What texts take is not known.
+        let bytes = rows.saturating_mul(TEXT_BYTES);
         match scalar {
-            Scalar::String => Self::String(LargeStringBuilder::new()),
-            Scalar::Int => Self::Int(Int64Builder::new()),
-            Scalar::UInt => Self::UInt(UInt64Builder::new()),
-            Scalar::Float => Self::Float(Float64Builder::new()),
-            Scalar::Uuid => Self::Uuid(FixedSizeBinaryBuilder::new(16)),
-            Scalar::Datetime => Self::Datetime(TimestampMillisecondBuilder::new().with_timezone("UTC")),
-            Scalar::Bool => Self::Bool(BooleanBuilder::new()),
-            Scalar::Bytes => Self::Bytes(LargeBinaryBuilder::new()),
+            Scalar::String => Self::String(LargeStringBuilder::with_capacity(rows, bytes)),
+            Scalar::Int => Self::Int(Int64Builder::with_capacity(rows)),
+            Scalar::UInt => Self::UInt(UInt64Builder::with_capacity(rows)),
+            Scalar::Float => Self::Float(Float64Builder::with_capacity(rows)),
+            Scalar::Uuid => Self::Uuid(FixedSizeBinaryBuilder::with_capacity(rows, 16)),
+            Scalar::Datetime => Self::Datetime(TimestampMillisecondBuilder::with_capacity(rows).with_timezone("UTC")),
+            Scalar::Bool => Self::Bool(BooleanBuilder::with_capacity(rows)),
+            Scalar::Bytes => Self::Bytes(LargeBinaryBuilder::with_capacity(rows, bytes)),
         }
     }
 
     /// * `value` — exactly one value, without the length before it
     fn append(&mut self, value: Option<&[u8]>) -> Result<(), FormatError> {
         let number = |v: &[u8]| {
-            let mut input = Input::new(v);
+            let mut input = Reader::new(v);
             let number = input.varint()?;
-            input.finish().map(|()| number)
+            input.end().map(|()| number)
         };
         match self {
             Self::String(b) => b.append_option(value.map(text).transpose()?),
@@ -314,9 +319,9 @@ impl ScalarBuilder {
 }
 
 fn float(bytes: &[u8]) -> Result<f64, FormatError> {
-    let mut input = Input::new(bytes);
-    let bits = input.u64()?;
-    input.finish()?;
+    let mut input = Reader::new(bytes);
+    let bits = input.u64_le()?;
+    input.end()?;
     Ok(f64::from_bits(bits))
 }
 
@@ -336,7 +341,9 @@ struct Lists {
 
 impl ValueBuilder {
     /// Panics for dense vectors.
-    pub fn new(ty: AttrType) -> Self {
+    ///
+    /// * `rows` — how many will come, about
+    pub fn new(ty: AttrType, rows: usize) -> Self {
         let scalar = match ty {
             AttrType::Scalar(s) | AttrType::Array(s) => s,
             AttrType::MultiVector { .. } | AttrType::SparseVector => Scalar::Bytes,
@@ -350,7 +357,7 @@ impl ValueBuilder {
         });
         Self {
             ty,
-            scalars: ScalarBuilder::new(scalar),
+            scalars: ScalarBuilder::new(scalar, rows),
             lists,
         }
     }
@@ -362,7 +369,7 @@ impl ValueBuilder {
         let Some(lists) = &mut self.lists else {
             return self.scalars.append(value);
         };
-        let mut input = Input::new(value.unwrap_or_default());
+        let mut input = Reader::new(value.unwrap_or_default());
         while !input.is_empty() {
             self.scalars.append(Some(lists.element.take(&mut input)?))?;
             lists.elements += 1;

@@ -8,7 +8,7 @@ use arrow::buffer::{BooleanBuffer, Buffer, MutableBuffer, NullBuffer};
 use bytes::Bytes;
 
 use super::values::{put_type, read_type};
-use super::wire::{Compression, FormatError, Input, Packer, Unpacker, put_varint};
+use super::wire::{Compression, FormatError, Packer, Reader, put_varint, unframe};
 use crate::model::{AttrType, Element, VectorColumn};
 
 /// About how much is read and checked together.
@@ -60,7 +60,7 @@ impl VectorIndex {
     /// * `rows` — of the segment
     /// * `len` — of the section
     pub fn decode(hot: &[u8], rows: u32, len: u64) -> Result<Self, FormatError> {
-        let mut input = Input::new(hot);
+        let mut input = Reader::new(hot);
         let AttrType::Vector { dims, element } = read_type(&mut input)? else {
             return Err(FormatError::corrupt("a section of vectors has another type"));
         };
@@ -75,9 +75,9 @@ impl VectorIndex {
         };
         let blocks = rows.div_ceil(rows_per_block) as usize;
         let crcs: Vec<u32> = (0..blocks.min(input.len()))
-            .map(|_| input.u32())
+            .map(|_| input.u32_le())
             .collect::<Result<_, _>>()?;
-        input.finish()?;
+        input.end()?;
         let stride = u64::from(dims) * element.bytes() as u64;
         // Rows fit in 32 bits, strides in 16: no overflow.
         if crcs.len() != blocks || u64::from(rows) * stride != len {
@@ -101,6 +101,12 @@ impl VectorIndex {
             dims: self.dims,
             element: self.element,
         }
+    }
+
+    /// How many bytes the vectors have that are not null.
+    pub fn values_bytes(&self) -> u64 {
+        let nulls = self.nulls.as_ref().map_or(0, NullBuffer::null_count);
+        (u64::from(self.rows) - nulls as u64) * self.stride() as u64
     }
 
     fn stride(&self) -> usize {
@@ -183,7 +189,7 @@ impl VectorIndex {
 }
 
 fn decode_bitmap(frame: &[u8], rows: u32) -> Result<NullBuffer, FormatError> {
-    let bits = Unpacker::default().unframe(frame)?;
+    let bits = unframe(frame)?;
     match bits.len() == (rows as usize).div_ceil(8) {
         true => Ok(NullBuffer::new(BooleanBuffer::new(
             Buffer::from_vec(bits),

@@ -5,37 +5,10 @@
 //! Any bytes give a value or an error: no panic, and no more memory than a small multiple of the input or of what a frame
 //! really unpacks to, at most [`FRAME_RAW_BYTES_MAX`].
 
+use std::cell::RefCell;
 use std::io::Read;
 
-use crate::index::coding;
-pub(super) use crate::index::coding::put_varint;
-
-/// Why bytes are not part of a segment.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum FormatError {
-    /// Damaged, cut short, or something else altogether.
-    #[error("{0}")]
-    Corrupt(String),
-    /// Whole, but written by a newer version of this program.
-    #[error("written by a newer version: {0}")]
-    Newer(String),
-}
-
-impl FormatError {
-    /// Damaged in this way.
-    pub fn corrupt(what: impl Into<String>) -> Self {
-        Self::Corrupt(what.into())
-    }
-}
-
-impl From<coding::FormatError> for FormatError {
-    fn from(error: coding::FormatError) -> Self {
-        match error {
-            coding::FormatError::Corrupt(what) => Self::Corrupt(what),
-            coding::FormatError::Newer(what) => Self::Newer(what),
-        }
-    }
-}
+pub use crate::base::coding::{FormatError, Reader, put_varint, unzigzag, zigzag};
 
 /// The most bytes one frame may unpack to. A row of the largest size stays below it.
 pub const FRAME_RAW_BYTES_MAX: usize = 1 << 30;
@@ -44,6 +17,15 @@ const FRAME_HEAD_BYTES: usize = 9;
 /// Up to here the announced length is trusted with an allocation before it has proved true.
 const TRUSTED_RAW_BYTES: usize = 1 << 20;
 const ZSTD_LEVEL: i32 = 1;
+/// Of what is unpacked for a few of its bytes.
+const ZSTD_LEVEL_QUICK: i32 = -1;
+
+type Decompressor = zstd::bulk::Decompressor<'static>;
+
+thread_local! {
+    /// Making one takes longer than unpacking a few pages.
+    static UNZSTD: RefCell<Option<Decompressor>> = const { RefCell::new(None) };
+}
 
 /// How frames are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -59,6 +41,7 @@ pub enum Compression {
 /// Packs frames; keeps the compressor between them.
 pub struct Packer {
     compression: Compression,
+    level: i32,
     zstd: Option<zstd::bulk::Compressor<'static>>,
 }
 
@@ -67,7 +50,16 @@ impl Packer {
     pub fn new(compression: Compression) -> Self {
         Self {
             compression,
+            level: ZSTD_LEVEL,
             zstd: None,
+        }
+    }
+
+    /// A packer of frames that take less time to unpack, and a little more room.
+    pub fn quick(compression: Compression) -> Self {
+        Self {
+            level: ZSTD_LEVEL_QUICK,
+            ..Self::new(compression)
         }
     }
 
@@ -99,7 +91,7 @@ impl Packer {
             Compression::Lz4 => Some(lz4_flex::block::compress(raw)),
             Compression::Zstd => {
                 if self.zstd.is_none() {
-                    self.zstd = zstd::bulk::Compressor::new(ZSTD_LEVEL).ok();
+                    self.zstd = zstd::bulk::Compressor::new(self.level).ok();
                 }
                 self.zstd.as_mut()?.compress(raw).ok()
             }
@@ -107,48 +99,42 @@ impl Packer {
     }
 }
 
-/// Unpacks frames; keeps the decompressor between them.
-#[derive(Default)]
-pub struct Unpacker {
-    zstd: Option<zstd::bulk::Decompressor<'static>>,
+/// The raw bytes of a frame, which `frame` is exactly.
+pub fn unframe(frame: &[u8]) -> Result<Vec<u8>, FormatError> {
+    if frame.len() < FRAME_HEAD_BYTES {
+        return Err(FormatError::corrupt("a frame is too short"));
+    }
+    let (head, payload) = frame.split_at(FRAME_HEAD_BYTES);
+    let crc = u32::from_le_bytes([head[0], head[1], head[2], head[3]]);
+    if crc != crc32c::crc32c(&frame[4..]) {
+        return Err(FormatError::corrupt("the checksum of a frame is wrong"));
+    }
+    let raw_len = u32::from_le_bytes([head[5], head[6], head[7], head[8]]) as usize;
+    if raw_len > FRAME_RAW_BYTES_MAX {
+        return Err(FormatError::corrupt("a frame unpacks to too many bytes"));
+    }
+    let raw = match head[4] {
+        0 => payload.to_vec(),
+        1 if raw_len <= TRUSTED_RAW_BYTES => unzstd(payload, raw_len)?,
+        1 => unzstd_large(payload, raw_len)?,
+        2 => unlz4(payload, raw_len)?,
+        codec => return Err(FormatError::Newer(format!("codec {codec} of a frame"))),
+    };
+    match raw.len() == raw_len {
+        true => Ok(raw),
+        false => Err(FormatError::corrupt("a frame unpacks to another length than announced")),
+    }
 }
 
-impl Unpacker {
-    /// The raw bytes of a frame, which `frame` is exactly.
-    pub fn unframe(&mut self, frame: &[u8]) -> Result<Vec<u8>, FormatError> {
-        if frame.len() < FRAME_HEAD_BYTES {
-            return Err(FormatError::corrupt("a frame is too short"));
-        }
-        let (head, payload) = frame.split_at(FRAME_HEAD_BYTES);
-        let crc = u32::from_le_bytes([head[0], head[1], head[2], head[3]]);
-        if crc != crc32c::crc32c(&frame[4..]) {
-            return Err(FormatError::corrupt("the checksum of a frame is wrong"));
-        }
-        let raw_len = u32::from_le_bytes([head[5], head[6], head[7], head[8]]) as usize;
-        if raw_len > FRAME_RAW_BYTES_MAX {
-            return Err(FormatError::corrupt("a frame unpacks to too many bytes"));
-        }
-        let raw = match head[4] {
-            0 => payload.to_vec(),
-            1 if raw_len <= TRUSTED_RAW_BYTES => self.unzstd(payload, raw_len)?,
-            1 => unzstd_large(payload, raw_len)?,
-            2 => unlz4(payload, raw_len)?,
-            codec => return Err(FormatError::Newer(format!("codec {codec} of a frame"))),
+fn unzstd(payload: &[u8], raw_len: usize) -> Result<Vec<u8>, FormatError> {
+    let failed = |e: std::io::Error| FormatError::corrupt(format!("a compressed frame: {e}"));
+    UNZSTD.with_borrow_mut(|kept| {
+        let zstd = match kept {
+            Some(zstd) => zstd,
+            none => none.insert(Decompressor::new().map_err(failed)?),
         };
-        match raw.len() == raw_len {
-            true => Ok(raw),
-            false => Err(FormatError::corrupt("a frame unpacks to another length than announced")),
-        }
-    }
-
-    fn unzstd(&mut self, payload: &[u8], raw_len: usize) -> Result<Vec<u8>, FormatError> {
-        let failed = |e: std::io::Error| FormatError::corrupt(format!("a compressed frame: {e}"));
-        if self.zstd.is_none() {
-            self.zstd = Some(zstd::bulk::Decompressor::new().map_err(failed)?);
-        }
-        let zstd = self.zstd.as_mut().expect("set above");
         zstd.decompress(payload, raw_len).map_err(failed)
-    }
+    })
 }
 
 /// Grows with what really comes out, not with what the head promises.
@@ -166,118 +152,6 @@ fn unlz4(payload: &[u8], raw_len: usize) -> Result<Vec<u8>, FormatError> {
         return Err(FormatError::corrupt("a compressed frame cannot unpack to that much"));
     }
     lz4_flex::block::decompress(payload, raw_len).map_err(|e| FormatError::corrupt(format!("a compressed frame: {e}")))
-}
-
-/// Small numbers of either sign become small numbers.
-pub fn zigzag(value: i64) -> u64 {
-    ((value << 1) ^ (value >> 63)) as u64
-}
-
-/// The inverse of [`zigzag`].
-pub fn unzigzag(value: u64) -> i64 {
-    (value >> 1) as i64 ^ -((value & 1) as i64)
-}
-
-/// Bytes that are read from the front.
-#[derive(Clone)]
-pub struct Input<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Input<'a> {
-    /// Reads `bytes` from the front.
-    pub fn new(bytes: &'a [u8]) -> Self {
-        Self { rest: bytes }
-    }
-
-    /// Whether everything was read.
-    pub fn is_empty(&self) -> bool {
-        self.rest.is_empty()
-    }
-
-    /// How many bytes are left.
-    pub fn len(&self) -> usize {
-        self.rest.len()
-    }
-
-    /// The next `n` bytes.
-    pub fn take(&mut self, n: usize) -> Result<&'a [u8], FormatError> {
-        let Some((taken, rest)) = self.rest.split_at_checked(n) else {
-            return Err(FormatError::corrupt("it ends too early"));
-        };
-        self.rest = rest;
-        Ok(taken)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], FormatError> {
-        Ok(self.take(N)?.try_into().expect("as many bytes as were taken"))
-    }
-
-    /// One byte.
-    pub fn u8(&mut self) -> Result<u8, FormatError> {
-        Ok(self.array::<1>()?[0])
-    }
-
-    /// Two bytes.
-    pub fn u16(&mut self) -> Result<u16, FormatError> {
-        self.array().map(u16::from_le_bytes)
-    }
-
-    /// Four bytes.
-    pub fn u32(&mut self) -> Result<u32, FormatError> {
-        self.array().map(u32::from_le_bytes)
-    }
-
-    /// Eight bytes.
-    pub fn u64(&mut self) -> Result<u64, FormatError> {
-        self.array().map(u64::from_le_bytes)
-    }
-
-    /// Sixteen bytes.
-    pub fn u128(&mut self) -> Result<u128, FormatError> {
-        self.array().map(u128::from_le_bytes)
-    }
-
-    /// A number as [`put_varint`] writes it.
-    pub fn varint(&mut self) -> Result<u64, FormatError> {
-        let mut value = 0;
-        for shift in (0..64).step_by(7) {
-            let byte = self.u8()?;
-            let group = u64::from(byte & 0x7f);
-            // The tenth group has one bit left.
-            if shift == 63 && group > 1 {
-                break;
-            }
-            value |= group << shift;
-            if byte < 0x80 {
-                return Ok(value);
-            }
-        }
-        Err(FormatError::corrupt("a number has more than 64 bits"))
-    }
-
-    /// A varint that must not exceed `max`.
-    pub fn varint_to(&mut self, max: u64) -> Result<u64, FormatError> {
-        let value = self.varint()?;
-        match value <= max {
-            true => Ok(value),
-            false => Err(FormatError::corrupt(format!("a number is {value}, not at most {max}"))),
-        }
-    }
-
-    /// A length, and as many bytes.
-    pub fn bytes(&mut self) -> Result<&'a [u8], FormatError> {
-        let len = self.varint_to(self.rest.len() as u64)?;
-        self.take(len as usize)
-    }
-
-    /// Nothing may be left.
-    pub fn finish(self) -> Result<(), FormatError> {
-        match self.is_empty() {
-            true => Ok(()),
-            false => Err(FormatError::corrupt("there are bytes behind the end")),
-        }
-    }
 }
 
 /// How many bits `value` takes.
@@ -305,7 +179,7 @@ pub fn pack(values: impl Iterator<Item = u64>, width: u32, out: &mut Vec<u8>) {
 /// Reads `count` numbers of `width` ≤ 64 bits each.
 ///
 /// With a width of 0 nothing is read, so that `count` has to be bounded by the caller.
-pub fn unpack(input: &mut Input<'_>, count: usize, width: u32) -> Result<Vec<u64>, FormatError> {
+pub fn unpack(input: &mut Reader<'_>, count: usize, width: u32) -> Result<Vec<u64>, FormatError> {
     if width > 64 {
         return Err(FormatError::corrupt("packed numbers have more than 64 bits"));
     }
@@ -348,7 +222,7 @@ mod tests {
         for compression in [Compression::None, Compression::Zstd, Compression::Lz4] {
             for raw in [&b""[..], b"x", &large[..1000], &large] {
                 let frame = framed(raw, compression);
-                assert_eq!(Unpacker::default().unframe(&frame).unwrap(), raw);
+                assert_eq!(unframe(&frame).unwrap(), raw);
                 assert!(raw.len() < 1000 || compression == Compression::None || frame.len() < raw.len() / 2);
             }
         }
@@ -363,10 +237,7 @@ mod tests {
                 frame[5..9].copy_from_slice(&announced.to_le_bytes());
                 let crc = crc32c::crc32c(&frame[4..]);
                 frame[..4].copy_from_slice(&crc.to_le_bytes());
-                assert!(
-                    Unpacker::default().unframe(&frame).is_err(),
-                    "{compression:?} {announced}"
-                );
+                assert!(unframe(&frame).is_err(), "{compression:?} {announced}");
             }
         }
     }
@@ -382,26 +253,26 @@ mod tests {
             }
             let widest = values.iter().map(|v| width(*v)).max().unwrap_or(0);
             pack(values.iter().copied(), widest, &mut out);
-            let mut input = Input::new(&out);
+            let mut input = Reader::new(&out);
             for value in &values {
                 prop_assert_eq!(input.varint().unwrap(), *value);
             }
             prop_assert_eq!(unpack(&mut input, values.len(), widest).unwrap(), values);
-            input.finish().unwrap();
+            input.end().unwrap();
         }
 
         #[test]
         fn any_bytes_are_a_frame_or_an_error(mut bytes in prop::collection::vec(any::<u8>(), 0..80), codec in 0u8..4) {
-            let _ = Unpacker::default().unframe(&bytes);
+            let _ = unframe(&bytes);
             if bytes.len() >= FRAME_HEAD_BYTES {
                 bytes[4] = codec;
                 bytes[7] = 0;
                 bytes[8] = 0;
                 let crc = crc32c::crc32c(&bytes[4..]);
                 bytes[..4].copy_from_slice(&crc.to_le_bytes());
-                let _ = Unpacker::default().unframe(&bytes);
+                let _ = unframe(&bytes);
             }
-            let mut input = Input::new(&bytes);
+            let mut input = Reader::new(&bytes);
             while input.varint().is_ok() {}
         }
     }

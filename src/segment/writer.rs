@@ -128,6 +128,7 @@ fn encode_all(
         logical_bytes: columns.logical_bytes(rows),
         owner: None,
         inline: None,
+        made_as: None,
     };
     Encoded { bytes, meta }
 }

@@ -18,17 +18,19 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use futures::future::try_join_all;
+use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::Snapshot;
 use crate::base::{Bitset, CpuPool, Priority};
 use crate::cache::ReadKind;
 use crate::model::{Attribute, Id, IdColumn};
-use crate::segment::{Rows, SegmentError};
+use crate::segment::{Hit, Rows, SegmentError, SegmentPart};
 use crate::tail::{self, Part};
 use crate::wal::{Entry, EntryKind, Operation};
 
-/// Looking so few ids up in the tail takes well under half a millisecond.
+/// How many segments are read at a time.
+const SEGMENTS_AT_ONCE: usize = 32;
+/// Looking so few ids up in the tail, or taking their rows out of segments, takes well under half a millisecond.
 const INLINE_IDS: usize = 256;
 
 /// Ids whose rows are to leave the segments.
@@ -136,40 +138,36 @@ pub async fn promote(snapshot: &Snapshot, wanted: Wanted, cpu: &CpuPool) -> Resu
     if ids.is_empty() {
         return Ok(snapshot.clone());
     }
-    let finds = snapshot.segments.iter().map(|part| part.segment.find(&ids));
-    let found = try_join_all(finds).await?;
-    let mut segments = Vec::clone(&snapshot.segments);
-    let mut moving: Vec<(usize, Vec<u32>)> = Vec::new();
-    let mut existing: Vec<&Id> = Vec::new();
-    for (at, rows) in found.iter().enumerate() {
-        let hits = live_hits(&segments[at].live, rows);
-        if hits.is_empty() {
-            continue;
+    let ids: Arc<[Id]> = ids.into();
+    let count = snapshot.segments.len();
+    let finds: Vec<_> = snapshot
+        .segments
+        .iter()
+        .map(|part| part.segment.hits(&ids, count))
+        .collect();
+    let found: Vec<_> = stream::iter(finds).buffered(SEGMENTS_AT_ONCE).try_collect().await?;
+    let known = snapshot.segments.clone();
+    let Taken {
+        segments,
+        moving,
+        existing,
+    } = match found.iter().map(Vec::len).sum::<usize>() <= INLINE_IDS {
+        true => take(&known, found, &uses),
+        false => {
+            let take = move || take(&known, found, &uses);
+            cpu.run(Priority::Foreground, take).await
         }
-        let mut live = Bitset::clone(&segments[at].live);
-        hits.iter().for_each(|(row, _)| live.remove(*row as usize));
-        segments[at].live = Arc::new(live.into());
-        existing.extend(
-            hits.iter()
-                .filter(|(_, id)| uses[*id] == Use::Exist)
-                .map(|(_, id)| &ids[*id]),
-        );
-        let values = hits.iter().filter(|(_, id)| uses[*id] == Use::Values);
-        let mut rows: Vec<u32> = values.map(|(row, _)| *row).collect();
-        rows.sort_unstable();
-        if !rows.is_empty() {
-            moving.push((at, rows));
-        }
-    }
+    };
     let attributes: Vec<Attribute> = snapshot.schema.attributes().cloned().collect();
     let fetches = moving.iter().map(|(at, rows)| {
         let segment = &snapshot.segments[*at].segment;
         segment.fetch(rows, &attributes, ReadKind::Rows)
     });
-    let mut sources = try_join_all(fetches).await?;
+    let fetches: Vec<_> = fetches.collect();
+    let mut sources: Vec<Rows> = stream::iter(fetches).buffered(SEGMENTS_AT_ONCE).try_collect().await?;
     if let (Some(kind), false) = (snapshot.schema.id_kind, existing.is_empty()) {
         sources.push(Rows {
-            ids: IdColumn::from_ids(kind, existing.into_iter()),
+            ids: IdColumn::from_ids(kind, existing.iter().map(|id| &ids[*id as usize])),
             columns: BTreeMap::new(),
         });
     }
@@ -188,9 +186,42 @@ pub async fn promote(snapshot: &Snapshot, wanted: Wanted, cpu: &CpuPool) -> Resu
     })
 }
 
-/// The rows that are live, each with the number of its id.
-fn live_hits(live: &Bitset, rows: &[Option<u32>]) -> Vec<(u32, usize)> {
-    let is_live = |row: &u32| (*row as usize) < live.len() && live.contains(*row as usize);
-    let hit = |(id, row): (usize, &Option<u32>)| Some((row.filter(is_live)?, id));
-    rows.iter().enumerate().filter_map(hit).collect()
+/// What is left in the segments, and what leaves them.
+struct Taken {
+    segments: Vec<SegmentPart>,
+    /// Rows that move, ascending, by the places of their segments.
+    moving: Vec<(usize, Vec<u32>)>,
+    /// Places of the ids that move without values, in the order in which they were named in each segment.
+    existing: Vec<u32>,
+}
+
+/// Takes the rows that are live out of the segments.
+///
+/// * `found` — of each segment
+/// * `uses` — of each id
+fn take(segments: &[SegmentPart], found: Vec<Vec<Hit>>, uses: &[Use]) -> Taken {
+    let mut taken = Taken {
+        segments: segments.to_vec(),
+        moving: Vec::new(),
+        existing: Vec::new(),
+    };
+    for (at, mut hits) in found.into_iter().enumerate() {
+        let live = &segments[at].live;
+        hits.retain(|hit| (hit.row as usize) < live.len() && live.contains(hit.row as usize));
+        if hits.is_empty() {
+            continue;
+        }
+        hits.sort_unstable_by_key(|hit| hit.id);
+        let mut live = Bitset::clone(live);
+        hits.iter().for_each(|hit| live.remove(hit.row as usize));
+        taken.segments[at].live = Arc::new(live.into());
+        let used = |how: Use| hits.iter().filter(move |hit| uses[hit.id as usize] == how);
+        taken.existing.extend(used(Use::Exist).map(|hit| hit.id));
+        let mut rows: Vec<u32> = used(Use::Values).map(|hit| hit.row).collect();
+        rows.sort_unstable();
+        if !rows.is_empty() {
+            taken.moving.push((at, rows));
+        }
+    }
+    taken
 }

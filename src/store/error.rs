@@ -93,6 +93,16 @@ impl StoreError {
         }
     }
 
+    /// It was not sent, because the store has not answered for a while.
+    pub(super) fn refused(op: &'static str, key: &Path) -> Self {
+        let source = "it was not asked, because it has not answered for a while".into();
+        Self::Unavailable {
+            op,
+            key: key.to_string(),
+            source,
+        }
+    }
+
     pub(super) fn late(op: &'static str, key: &Path) -> Self {
         let source = "no answer in time".into();
         Self::Unavailable {

@@ -1,9 +1,10 @@
 //! The local disk, with listings in order.
 //!
 //! The client that this stands on walks whole directories, in whatever order the file system has them. Here a listing
-//! reads the directories that it comes to, sorts their names, and looks at the files that it yields: a page of a
-//! listing of a hundred thousand namespaces costs one directory of names and the page.
+//! reads the directories that it comes to, keeps the next of their names in order, and looks at the files that it yields:
+//! a page of a listing of a hundred thousand namespaces costs passing over one directory of names, and the page.
 
+use std::collections::BinaryHeap;
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
@@ -21,6 +22,9 @@ use object_store::{
 
 /// Objects that are looked at before the first of them is yielded.
 const BATCH: usize = 256;
+/// Names of a directory that are kept and sorted when it is first read; twice as many each time that it is read again for
+/// the next ones. Few, so that a page does not sort what it does not yield; few in tests, so that these read again.
+const NAMES: usize = if cfg!(test) { 3 } else { 4096 };
 
 /// Objects in a local directory; keys are paths below it.
 #[derive(Debug)]
@@ -40,7 +44,10 @@ impl LocalStore {
         let walk = Walk {
             root: self.root.clone(),
             offset: offset.map(|offset| offset.as_ref().to_owned()).unwrap_or_default(),
-            left: vec![prefix.map_or_else(String::new, |prefix| format!("{prefix}/"))],
+            left: vec![Left::Key(
+                prefix.map_or_else(String::new, |prefix| format!("{prefix}/")),
+            )],
+            names: NAMES,
         };
         let batches = stream::try_unfold(walk, |mut walk| async {
             let step = tokio::task::spawn_blocking(move || walk.batch().map(|batch| (batch, walk)));
@@ -56,9 +63,18 @@ struct Walk {
     root: PathBuf,
     /// Only greater keys are yielded.
     offset: String,
-    /// What was not looked at yet, the next last: keys of files, and of directories with a slash at their end, below
-    /// which there may be objects.
-    left: Vec<String>,
+    /// What was not looked at yet, the next last.
+    left: Vec<Left>,
+    /// Names that are kept of a directory.
+    names: usize,
+}
+
+/// What a listing has still to look at.
+enum Left {
+    /// A file, or with a slash at the end of its key a directory, below which there may be objects.
+    Key(String),
+    /// What a directory has after a key of it.
+    Rest { directory: String, after: String },
 }
 
 impl Walk {
@@ -66,26 +82,35 @@ impl Walk {
     fn batch(&mut self) -> io::Result<Vec<ObjectMeta>> {
         let mut batch = Vec::new();
         while batch.len() < BATCH
-            && let Some(key) = self.left.pop()
+            && let Some(left) = self.left.pop()
         {
-            match key.ends_with('/') || key.is_empty() {
-                true => self.enter(&key)?,
-                false => batch.extend(self.look_at(&key)?),
+            match left {
+                Left::Key(key) if key.ends_with('/') || key.is_empty() => self.enter(key, "")?,
+                Left::Key(key) => batch.extend(self.look_at(&key)?),
+                Left::Rest { directory, after } => {
+                    self.names = self.names.saturating_mul(2);
+                    self.enter(directory, &after)?;
+                }
             }
         }
         Ok(batch)
     }
 
-    /// Adds what is in a directory.
-    fn enter(&mut self, directory: &str) -> io::Result<()> {
-        let entries = match std::fs::read_dir(self.root.join(directory)) {
+    /// Adds the next of what is in a directory.
+    ///
+    /// * `after` — only greater keys
+    fn enter(&mut self, directory: String, after: &str) -> io::Result<()> {
+        let entries = match std::fs::read_dir(self.root.join(&directory)) {
             Ok(entries) => entries,
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 return Ok(());
             }
             Err(error) => return Err(error),
         };
-        let start = self.left.len();
+        // The smallest so far, the greatest of them on top.
+        let mut next = BinaryHeap::new();
+        let mut is_all = true;
+        let mut key = String::new();
         for entry in entries {
             let entry = entry?;
             let Some(name) = object_name(entry.file_name()) else {
@@ -93,13 +118,30 @@ impl Walk {
             };
             // A directory's keys go on with a slash, which decides about their order.
             let slash = if entry.file_type()?.is_dir() { "/" } else { "" };
-            let key = format!("{directory}{name}{slash}");
+            key.clear();
+            [&directory, name.as_str(), slash]
+                .iter()
+                .for_each(|part| key.push_str(part));
             // All keys below a directory that begins otherwise are smaller, too.
-            if key > self.offset || !slash.is_empty() && self.offset.starts_with(&key) {
-                self.left.push(key);
+            let is_after = key > self.offset || !slash.is_empty() && self.offset.starts_with(&key);
+            if !is_after || key.as_str() <= after {
+                continue;
             }
+            if next.len() >= self.names {
+                is_all = false;
+                if next.peek().is_some_and(|last| key > *last) {
+                    continue;
+                }
+                next.pop();
+            }
+            next.push(key.clone());
         }
-        self.left[start..].sort_unstable_by(|a, b| b.cmp(a));
+        let next = next.into_sorted_vec();
+        if let (false, Some(last)) = (is_all, next.last()) {
+            let after = last.clone();
+            self.left.push(Left::Rest { directory, after });
+        }
+        self.left.extend(next.into_iter().rev().map(Left::Key));
         Ok(())
     }
 

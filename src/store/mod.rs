@@ -7,6 +7,7 @@
 //! - Everything else is idempotent and is repeated, with jittered pauses, within one deadline per
 //!   operation and one retry budget per store. The client library's own retries are off.
 //! - Whole objects and ranges are returned complete or not at all.
+//! - A store that does not answer is not asked for a while (`health`), and background work gives way when it is slow.
 //!
 //! # Cost
 //!
@@ -15,6 +16,7 @@
 pub mod backend;
 pub mod count;
 mod error;
+mod health;
 mod local;
 pub mod paths;
 pub mod probe;
@@ -35,12 +37,15 @@ use object_store::{GetOptions, GetResult, ObjectMeta, ObjectStore, ObjectStoreEx
 use crate::base::{Clock, Rng};
 use crate::config::StoreConfig;
 pub use error::{CreateError, StoreError};
+use health::{Health, Lane};
 pub use paths::NsKey;
 pub use probe::{OpenError, Opened, open};
 use retry::Retry;
 
 /// Objects that are deleted by one request, where the store can.
 const DELETED_AT_ONCE: usize = 1000;
+/// How long a PUT of so many bytes takes says how fast the store answers.
+const SMALL_BYTES_MAX: usize = 64 << 10;
 /// Upload speed that a PUT may always count on, in bytes per second.
 const PUT_BYTES_PER_SECOND: f64 = 10_000_000.0;
 
@@ -66,8 +71,8 @@ impl Store {
     pub fn new(backend: Arc<dyn ObjectStore>, clock: Arc<dyn Clock>, rng: Rng, config: &StoreConfig) -> Self {
         let inner = Inner {
             backend: count::CountingStore::new(backend),
+            retry: Retry::new(rng.clone(), config.retry_deadline, Health::new(clock.clone())),
             clock,
-            retry: Retry::new(rng.clone(), config.retry_deadline),
             rng,
             request_timeout: config.request_timeout,
             put_timeout: config.put_timeout,
@@ -76,6 +81,13 @@ impl Store {
             inner: Arc::new(inner),
             lists_in_order: false,
         }
+    }
+
+    /// The store of a node with this runtime.
+    #[cfg(test)]
+    pub(crate) fn of_tests(backend: impl ObjectStore, runtime: &crate::base::Runtime) -> Self {
+        let (clock, rng) = (runtime.clock.clone(), runtime.rng.clone());
+        Self::new(Arc::new(backend), clock, rng, &StoreConfig::default())
     }
 
     /// States that the backend lists keys in ascending order.
@@ -103,15 +115,35 @@ impl Store {
     pub async fn create(&self, key: &Path, body: impl Into<PutPayload>) -> Result<(), CreateError> {
         let body: PutPayload = body.into();
         let limit = self.put_limit(&body);
-        let attempt = self.inner.backend.put_opts(key, body, PutMode::Create.into());
-        match tokio::time::timeout(limit, attempt).await {
-            Ok(Ok(_)) => {
-                self.inner.retry.succeeded();
-                Ok(())
-            }
-            Ok(Err(error)) => Err(CreateError::of(key, error)),
-            Err(_) => Err(CreateError::Ambiguous(StoreError::late("create", key))),
+        let (retry, is_small) = (&self.inner.retry, body.content_length() <= SMALL_BYTES_MAX);
+        if !retry.health.admit(Lane::Write) {
+            return Err(CreateError::Refused(StoreError::refused("create", key)));
         }
+        let start = retry.health.now();
+        let attempt = self.inner.backend.put_opts(key, body, PutMode::Create.into());
+        let error = match tokio::time::timeout(limit, attempt).await {
+            Ok(Ok(_)) => {
+                if is_small {
+                    retry.health.took(start);
+                }
+                retry.health.answered(Lane::Write);
+                retry.succeeded();
+                return Ok(());
+            }
+            Ok(Err(error)) => CreateError::of(key, error),
+            Err(_) => CreateError::Ambiguous(StoreError::late("create", key)),
+        };
+        match &error {
+            CreateError::Exists => retry.health.answered(Lane::Write),
+            CreateError::Ambiguous(error) | CreateError::Refused(error) => retry.heard(Lane::Write, error),
+        }
+        Err(error)
+    }
+
+    /// Waits while reads are refused because the store does not answer, for a bounded time. For whoever has to find out
+    /// what became of a request.
+    pub async fn wait_for_answers(&self) {
+        self.inner.retry.wait("get").await;
     }
 
     /// Writes an object, whether or not it exists. One PUT per attempt. After an error it may
@@ -147,7 +179,7 @@ impl Store {
 
     /// A whole object; `None` when there is none. One GET per attempt.
     pub async fn get(&self, key: &Path) -> Result<Option<Bytes>, StoreError> {
-        let attempt = async || match self.inner.backend.get(key).await {
+        let attempt = async || match self.timed(self.inner.backend.get(key)).await {
             Ok(found) => complete("get", key, found).await.map(Some),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(StoreError::of("get", key, error)),
@@ -173,7 +205,7 @@ impl Store {
                 range: Some(range.clone().into()),
                 ..GetOptions::default()
             };
-            match self.inner.backend.get_opts(key, options).await {
+            match self.timed(self.inner.backend.get_opts(key, options)).await {
                 Ok(found) if found.range == range => complete("get", key, found).await.map(Some),
                 Ok(found) => {
                     let reason = format!("bytes {range:?} were asked for, it has {}", found.meta.size);
@@ -269,6 +301,20 @@ impl Store {
         Ok(())
     }
 
+    /// Notes how long the first byte took.
+    async fn timed(
+        &self,
+        get: impl Future<Output = object_store::Result<GetResult>>,
+    ) -> object_store::Result<GetResult> {
+        let health = &self.inner.retry.health;
+        let start = health.now();
+        let found = get.await;
+        if matches!(found, Ok(_) | Err(object_store::Error::NotFound { .. })) {
+            health.took(start);
+        }
+        found
+    }
+
     fn put_limit(&self, body: &PutPayload) -> Duration {
         self.inner.put_timeout + Duration::from_secs_f64(body.content_length() as f64 / PUT_BYTES_PER_SECOND)
     }
@@ -308,21 +354,36 @@ impl Listing {
 
     async fn next(&mut self) -> Result<Option<ObjectMeta>, StoreError> {
         let store = self.store.clone();
-        let mut attempts = store.inner.retry.start();
+        let retry = &store.inner.retry;
+        let is_new = self.page.is_none();
+        if is_new {
+            retry.health.give_way().await;
+        }
+        let mut attempts = retry.start();
         loop {
+            if self.page.is_none() && !retry.health.admit(Lane::Read) {
+                return Err(StoreError::refused("list", &self.prefix));
+            }
             let page = self
                 .page
                 .get_or_insert_with(|| store.raw_list(&self.prefix, self.last.as_ref()));
             let error = match tokio::time::timeout(store.inner.request_timeout, page.next()).await {
                 Ok(Some(Ok(object))) => {
+                    if is_new {
+                        retry.health.answered(Lane::Read);
+                    }
                     self.last = Some(object.location.clone());
                     return Ok(Some(object));
                 }
-                Ok(None) => return Ok(None),
+                Ok(None) => {
+                    retry.health.answered(Lane::Read);
+                    return Ok(None);
+                }
                 Ok(Some(Err(error))) => StoreError::of("list", &self.prefix, error),
                 Err(_) => StoreError::late("list", &self.prefix),
             };
             self.page = None;
+            retry.heard(Lane::Read, &error);
             attempts.pause_after(error).await?;
         }
     }

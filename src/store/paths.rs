@@ -28,8 +28,8 @@ use ulid::Ulid;
 
 use crate::model::{NamespaceName, OrgId, Seq};
 pub use upkeep::{
-    NsObject, collection_marker, collection_markers, collection_plan, collection_plan_prefix, deletions, dirty_marker,
-    dirty_markers, head, lease, lease_prefix, manifest, manifest_prefix, namespace_prefix, parse_collection_marker,
+    NsObject, collection_marker, collection_markers, collection_plan, deletions, dirty_marker, dirty_markers, head,
+    lease, lease_prefix, manifest, manifest_prefix, namespace_prefix, object, parse_collection_marker,
     parse_dirty_marker, parse_manifest, parse_object, pin, pin_prefix, segment,
 };
 
@@ -250,6 +250,17 @@ fn decode_name(key: &str) -> Option<NamespaceName> {
     let name = NamespaceName::parse(&name).ok()?;
     // One name has one key: anything else is not ours.
     (encode_name(name.as_str()) == key).then_some(name)
+}
+
+/// What an object, or a prefix, is part of: a namespace, or one of the other directories of the bucket.
+pub fn place(key: &str) -> &str {
+    let depth = match key.starts_with("ns/") {
+        true => 4,
+        false => 1,
+    };
+    key.match_indices('/')
+        .nth(depth - 1)
+        .map_or(key, |(end, _)| &key[..end])
 }
 
 #[cfg(test)]

@@ -304,6 +304,7 @@ impl Records {
                 Err(CreateError::Exists) => {}
                 Err(CreateError::Refused(error) | CreateError::Ambiguous(error)) => failure = Some(error),
             }
+            self.store.wait_for_answers().await;
             match self.store.get(&key).await {
                 Ok(Some(found)) => {
                     let found: Body<serde::de::IgnoredAny> = parse(&key, &found)?;

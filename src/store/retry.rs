@@ -8,6 +8,7 @@ use object_store::path::Path;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::StoreError;
+use super::health::{Health, Lane};
 use crate::base::Rng;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -22,6 +23,8 @@ pub(super) struct Retry {
     budget: AtomicU64,
     rng: Rng,
     deadline: Duration,
+    /// Of the store that all of them ask.
+    pub health: Health,
 }
 
 /// One operation's attempts.
@@ -32,11 +35,12 @@ pub(super) struct Attempts<'a> {
 }
 
 impl Retry {
-    pub(super) fn new(rng: Rng, deadline: Duration) -> Self {
+    pub(super) fn new(rng: Rng, deadline: Duration, health: Health) -> Self {
         Self {
             budget: AtomicU64::new(BUDGET_MAX),
             rng,
             deadline,
+            health,
         }
     }
 
@@ -59,18 +63,42 @@ impl Retry {
     where
         F: Future<Output = Result<T, StoreError>>,
     {
+        let lane = Lane::of(op);
+        self.health.give_way().await;
         let mut attempts = self.start();
         loop {
+            if !self.health.admit(lane) {
+                return Err(StoreError::refused(op, key));
+            }
             let limit = limit.min(attempts.left());
             let result = timeout(limit, attempt())
                 .await
                 .unwrap_or_else(|_| Err(StoreError::late(op, key)));
             match result {
                 Ok(value) => {
+                    self.health.answered(lane);
                     self.succeeded();
                     return Ok(value);
                 }
-                Err(error) => attempts.pause_after(error).await?,
+                Err(error) => {
+                    self.heard(lane, &error);
+                    attempts.pause_after(error).await?;
+                }
+            }
+        }
+    }
+
+    /// Waits until requests may be sent again, for at most the time that an operation takes.
+    pub(super) async fn wait(&self, op: &str) {
+        self.health.wait(Lane::of(op), self.deadline).await;
+    }
+
+    /// Notes what a failed attempt says of the store.
+    pub(super) fn heard(&self, lane: Lane, error: &StoreError) {
+        match error {
+            StoreError::Unavailable { key, .. } => self.health.failed(lane, key.as_ref()),
+            StoreError::Denied { .. } | StoreError::Corrupt { .. } | StoreError::Missing { .. } => {
+                self.health.answered(lane);
             }
         }
     }

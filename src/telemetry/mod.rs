@@ -14,6 +14,12 @@ use crate::config::LogFormat;
 pub const STORE_REQUESTS: &str = "shoal_store_requests_total";
 /// Bytes to and from the object store, by `direction`.
 pub const STORE_BYTES: &str = "shoal_store_bytes_total";
+/// 1 while the breaker refuses requests to a store that does not answer, by `lane`: read, write.
+pub const STORE_BREAKER: &str = "shoal_store_breaker_open";
+/// Requests that the breaker refused, by `lane`.
+pub const STORE_REFUSED: &str = "shoal_store_refused_total";
+/// Requests of background work that waited because the store was slow.
+pub const STORE_YIELDS: &str = "shoal_store_yields_total";
 /// Log slots lost to another writer.
 pub const COMMIT_CONFLICTS: &str = "shoal_commit_conflicts_total";
 /// Flushes: tails that became segments.
@@ -38,6 +44,8 @@ pub const CACHE_DISK_BYTES: &str = "shoal_cache_disk_bytes";
 pub const CACHE_EVICTED_BYTES: &str = "shoal_cache_evicted_bytes_total";
 /// Bytes that were not written to the disk cache, by `reason`: queue, space, error.
 pub const CACHE_REFUSED_BYTES: &str = "shoal_cache_refused_bytes_total";
+/// Bytes of pinned objects that were not brought to the cache: it refused them, or the store did not give them.
+pub const CACHE_PINNED_MISSING_BYTES: &str = "shoal_cache_pinned_missing_bytes";
 /// What went wrong with the disk cache, by `kind`: checksum, read, write. Answers stay right.
 pub const CACHE_DISK_ERRORS: &str = "shoal_cache_disk_errors_total";
 /// HTTP requests answered, by `route` (its template), `method` and `status`.
@@ -101,6 +109,15 @@ pub fn start_metrics() -> Result<PrometheusHandle, BuildError> {
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Full(HTTP_SECONDS.to_owned()), &SECONDS_BUCKETS)?
         .install_recorder()?;
+    metrics::describe_gauge!(
+        STORE_BREAKER,
+        "Whether requests to a store that does not answer are refused"
+    );
+    metrics::describe_counter!(
+        STORE_REFUSED,
+        "Requests that were not sent to a store that does not answer"
+    );
+    metrics::describe_counter!(STORE_YIELDS, "Requests of background work that waited for a slow store");
     metrics::describe_counter!(COMMIT_CONFLICTS, "Log slots lost to another writer");
     metrics::describe_counter!(FLUSHES, "Tails that became segments");
     metrics::describe_counter!(MERGES, "Merges of segments");
@@ -119,6 +136,10 @@ pub fn start_metrics() -> Result<PrometheusHandle, BuildError> {
     metrics::describe_gauge!(CACHE_DISK_BYTES, "Bytes that the disk cache holds");
     metrics::describe_counter!(CACHE_EVICTED_BYTES, "Bytes removed from the disk cache to make room");
     metrics::describe_counter!(CACHE_REFUSED_BYTES, "Bytes that were not written to the disk cache");
+    metrics::describe_gauge!(
+        CACHE_PINNED_MISSING_BYTES,
+        "Bytes of pinned objects that were not brought to the cache"
+    );
     metrics::describe_counter!(CACHE_DISK_ERRORS, "Failures of the disk cache, all of them survived");
     metrics::describe_counter!(GC_OBJECTS, "Objects that garbage collection has deleted");
     metrics::describe_counter!(GC_BYTES, "Bytes that garbage collection has deleted");

@@ -15,8 +15,6 @@ use crate::model::Seq;
 use crate::store::paths::{self, NsKey};
 use crate::store::{CreateError, PutPayload, Store, StoreError};
 
-/// Decoding fewer bytes than this takes well under half a millisecond: not worth a thread.
-const DECODE_INLINE_BYTES: usize = 64 * 1024;
 /// Blobs of one entry that are uploaded or fetched at the same time.
 const BLOBS_AT_ONCE: usize = 8;
 
@@ -52,6 +50,7 @@ impl From<LogError> for Error {
     fn from(error: LogError) -> Self {
         match error {
             LogError::Store(_) => Error::new(ErrorKind::Unavailable, "the object store cannot be reached"),
+            _ if error.is_newer() => Error::newer_version(),
             LogError::Damaged { .. } | LogError::BlobMissing { .. } => {
                 Error::new(ErrorKind::Internal, "the namespace's log is damaged")
             }
@@ -61,6 +60,17 @@ impl From<LogError> for Error {
 }
 
 impl LogError {
+    /// Whether the object is whole, and a newer version of this program has to read it.
+    pub fn is_newer(&self) -> bool {
+        matches!(
+            self,
+            Self::Damaged {
+                source: DecodeError::Newer(_),
+                ..
+            }
+        )
+    }
+
     fn damaged(object: impl fmt::Display, source: DecodeError) -> Self {
         Self::Damaged {
             object: object.to_string(),
@@ -130,15 +140,15 @@ impl Log {
         let Some(bytes) = self.store.get(&paths::wal_entry(&self.ns, seq)).await? else {
             return Ok(None);
         };
-        let len = bytes.len() as u64;
-        let large = bytes.len() > DECODE_INLINE_BYTES;
-        let decoded = self.decode(large, move || format::decode(bytes)).await;
+        let len = bytes.len();
+        let decode = move || format::decode(bytes);
+        let decoded = self.cpu.run_on(len, Priority::Foreground, decode).await;
         let (entry, digest) = decoded.map_err(|source| LogError::damaged(seq, source))?;
         if entry.seq != seq {
             let source = DecodeError::Corrupt(format!("it is entry {}", entry.seq));
             return Err(LogError::damaged(seq, source));
         }
-        let bytes = len + entry.staged_bytes();
+        let bytes = len as u64 + entry.staged_bytes();
         Ok(Some(Logged { entry, digest, bytes }))
     }
 
@@ -176,10 +186,11 @@ impl Log {
     async fn read_blob(&self, seq: Seq, blob: BlobRef) -> Result<Vec<super::Operation>, LogError> {
         let bytes = self.store.get(&paths::blob(&self.ns, blob.key)).await?;
         let bytes = bytes.ok_or(LogError::BlobMissing { seq, key: blob.key })?;
-        let len = bytes.len() as u64;
-        let decoded = self.decode(true, move || format::decode_blob(bytes)).await;
+        let len = bytes.len();
+        let decode = move || format::decode_blob(bytes);
+        let decoded = self.cpu.run_on(len, Priority::Foreground, decode).await;
         let (operations, digest) = decoded.map_err(|source| LogError::damaged(blob.key, source))?;
-        if (len, digest) != (blob.len, blob.digest) {
+        if (len as u64, digest) != (blob.len, blob.digest) {
             let source = DecodeError::Corrupt(format!("it is not the blob that entry {seq} names"));
             return Err(LogError::damaged(blob.key, source));
         }
@@ -213,13 +224,6 @@ impl Log {
         let mut entries: Vec<(Seq, u64)> = named.try_collect().await?;
         entries.sort_unstable();
         Ok(entries)
-    }
-
-    async fn decode<T: Send + 'static>(&self, large: bool, f: impl FnOnce() -> T + Send + 'static) -> T {
-        match large {
-            true => self.cpu.run(Priority::Foreground, f).await,
-            false => f(),
-        }
     }
 }
 

@@ -16,7 +16,7 @@
 //! # Who touches it
 //!
 //! `namespace` appends, one task per namespace, following the commit protocol that
-//! `tests/model.rs` checks. Anyone reads. Only garbage collection deletes, and never the newest entry.
+//! `tests/model` checks. Anyone reads. Only garbage collection deletes, and never the newest entry.
 //!
 //! # Cost
 //!
@@ -26,6 +26,7 @@
 //! Bytes: `docs/formats/log.md`.
 
 pub mod format;
+pub(crate) mod frame;
 mod log;
 mod stage;
 
@@ -33,8 +34,9 @@ use bytes::Bytes;
 use ulid::Ulid;
 use uuid::Uuid;
 
+pub use crate::base::coding::FormatError as DecodeError;
 pub use crate::model::write::Reply;
-pub use format::{DecodeError, decode, encode};
+pub use format::{decode, encode};
 pub use log::{Append, Log, LogError, Logged};
 pub use stage::{BLOB_BYTES_TARGET, StagedBlob, Stager, operation_bytes, stage};
 
@@ -61,7 +63,8 @@ pub struct Entry {
     pub prev_digest: Digest,
     /// The newest manifest the writer knew; 0 when none.
     pub manifest_gen_hint: u64,
-    /// max(wall clock, previous + 1), in milliseconds since the epoch.
+    /// max(wall clock, previous + 1), in milliseconds since the epoch; at most
+    /// [`CLOCK_MS_MAX`](crate::model::datetime::CLOCK_MS_MAX).
     pub hlc_ms: u64,
     pub kind: EntryKind,
 }

@@ -92,6 +92,8 @@ async fn when_the_store_is_away_keys_count_for_the_longest_age_and_then_nothing_
     }
     assert_eq!(node.knows(BOOTSTRAP).await, StatusCode::OK, "the operator is let in");
     bucket.faults.heal();
+    // It is asked again in a moment.
+    sleep(SECOND).await;
     assert_eq!(node.knows(&value).await, StatusCode::OK);
 }
 

@@ -120,6 +120,8 @@ async fn a_store_that_is_away_does_not_say_that_nothing_is_there() {
     assert!(node.get::<u64>(&paths::root()).await.is_err());
     assert!(node.create(&paths::root(), &2_u64).await.is_err());
     store.heal();
+    // It is asked again in a moment.
+    tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(node.get::<u64>(&paths::root()).await.expect("read"), Some(1));
     assert!(node.remove::<u64>(&paths::root()).await.expect("removed"));
     assert!(!node.remove::<u64>(&paths::root()).await.expect("gone"));

@@ -239,6 +239,38 @@ async fn what_is_pinned_is_brought_before_somebody_asks() {
     }
 }
 
+/// A node goes over to what a merge wrote when it has it: the next query reads nothing of the store but the end of the log.
+#[tokio::test(start_paused = true)]
+async fn a_merge_leaves_nothing_cold_that_is_pinned() {
+    let bucket = Bucket::new();
+    let (node, _indexer) = flushed(&bucket, ROWS, ROWS / 4).await;
+    let set = async |replicas| {
+        let ns = name("ns");
+        let set = node.engine.update_settings(&node.org, &ns, pinned(replicas));
+        set.await.expect("set");
+    };
+    set(Some(1)).await;
+    let other = bucket.node(9);
+    other.rows("ns", EVENTUAL).await.expect("open");
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let mut expected = Vec::new();
+    for (what, query, _, _) in queries() {
+        let (found, bill) = bucket.bill(outcome(&other, &query)).await;
+        assert_eq!(bill, Bill::of(0, 1, 0, 1), "{what}");
+        expected.push(found.results);
+    }
+    let manifest = upkeep::merge_all(&node, "ns").await.expect("merged");
+    let adopted = other.engine.adopt(&other.org, &name("ns"), &manifest).await;
+    adopted.expect("adopted");
+    assert_eq!(other.engine.pinned_objects(), 1);
+    for ((what, query, _, _), expected) in queries().into_iter().zip(expected) {
+        let (found, bill) = bucket.bill(outcome(&other, &query)).await;
+        assert_eq!(bill, Bill::of(0, 1, 0, 1), "{what}");
+        assert_eq!(found.results, expected, "{what}");
+    }
+    assert_eq!(other.engine.pinned_missing_bytes(), 0);
+}
+
 /// The directory of its cache tells a node what to open. In real time: the disk's threads do not wait for a clock.
 #[tokio::test]
 async fn what_was_pinned_is_opened_when_the_node_starts_again() {
@@ -268,12 +300,24 @@ async fn what_was_pinned_is_opened_when_the_node_starts_again() {
         false
     };
     let written = || std::fs::read_to_string(dir.path().join("pinned")).unwrap_or_default();
-    let first = start(20);
+    // Whoever was dropped has the directory until its tasks have ended.
+    let start = async |seed| {
+        for _ in 0..400 {
+            let node = start(seed);
+            if node.engine.cache().stats().disk.is_some() {
+                return node;
+            }
+            drop(node);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("the directory is still in use");
+    };
+    let first = start(20).await;
     first.rows("ns", EVENTUAL).await.expect("open");
     assert!(until(&|| first.engine.pinned_objects() == 1).await);
     assert!(until(&|| written().ends_with("/ns\n")).await);
     drop(first);
-    let again = start(21);
+    let again = start(21).await;
     assert!(
         until(&|| again.engine.pinned_objects() == 1).await,
         "nobody asked for it"
@@ -281,7 +325,44 @@ async fn what_was_pinned_is_opened_when_the_node_starts_again() {
     drop(again);
     // It is looked at once more after it is no longer so, and then forgotten.
     set(None).await;
-    let third = start(22);
+    let third = start(22).await;
     assert!(until(&|| written().is_empty()).await);
     assert_eq!(third.engine.pinned_objects(), 0);
+}
+
+/// A second process with the same directory has no disk tier, and does not write into the first one's.
+#[tokio::test]
+async fn who_does_not_own_the_cache_directory_writes_nothing_there() {
+    let bucket = Bucket::new();
+    let (writer, _indexer) = flushed(&bucket, ROWS, ROWS).await;
+    let ns = name("ns");
+    let set = writer.engine.update_settings(&writer.org, &ns, pinned(Some(1)));
+    set.await.expect("set");
+    let dir = tempfile::tempdir().expect("room");
+    let start = |seed| {
+        let options = EngineOptions {
+            cache: CacheOptions::with_disk(64 << 20, Some(dir.path().to_path_buf()), 64 << 20),
+            ..EngineOptions::default()
+        };
+        Node::with(Arc::new(bucket.counting.clone()), seed, options)
+    };
+    let (owner, other) = (start(30), start(31));
+    let has_disk = |node: &Node| node.engine.cache().stats().disk.is_some();
+    assert_eq!((has_disk(&owner), has_disk(&other)), (true, false));
+    other.rows("ns", EVENTUAL).await.expect("open");
+    assert_eq!(other.engine.pinned_objects(), 1);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!dir.path().join("pinned").exists());
+    // What the owner writes there, nobody else opens.
+    owner.rows("ns", EVENTUAL).await.expect("open");
+    for _ in 0..400 {
+        if dir.path().join("pinned").exists() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(dir.path().join("pinned").exists());
+    let third = start(32);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!((third.engine.open_namespaces(), third.engine.pinned_objects()), (0, 0));
 }

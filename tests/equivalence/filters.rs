@@ -21,9 +21,13 @@ pub fn filter(shape: &Shape, rng: &Rng, ids: u64, depth: u32) -> Json {
         };
     }
     let mut testable = shape.filterable(rng, |kind| {
-        !kind.is_vector() && !matches!(kind, Kind::Raw | Kind::Bytes)
+        !kind.is_vector() && !kind.is_text() && !matches!(kind, Kind::Raw | Kind::Tokens)
     });
-    testable.extend(shape.names(|kind| kind.is_text() || kind == Kind::Path));
+    testable.extend(shape.searched());
+    testable.extend(shape.names(|kind| kind == Kind::Tokens));
+    let mut paths = shape.names(|kind| kind == Kind::Path);
+    paths.retain(|(name, _)| ["glob", "regex", "fuzzy"].iter().any(|option| shape.has(name, option)));
+    testable.extend(paths);
     if testable.is_empty() || once_in(rng, 8) {
         return by_id(shape, rng, ids);
     }
@@ -42,6 +46,10 @@ fn by_id(shape: &Shape, rng: &Rng, ids: u64) -> Json {
 
 fn test(shape: &Shape, rng: &Rng, name: &str, kind: Kind) -> Json {
     let value = || shape.value(kind, rng);
+    if kind == Kind::Tokens {
+        let operator = *any(rng, &["ContainsAllTokens", "ContainsAnyToken", "ContainsTokenSequence"]);
+        return json!([name, operator, value()]);
+    }
     if kind.is_text() {
         let operator = *any(rng, &["ContainsAllTokens", "ContainsAnyToken", "ContainsTokenSequence"]);
         let text = match once_in(rng, 2) {
@@ -63,9 +71,10 @@ fn test(shape: &Shape, rng: &Rng, name: &str, kind: Kind) -> Json {
     if kind.is_array() {
         let element = || shape.value(element(kind), rng);
         let numeric = ["AnyLt", "AnyLte", "AnyGt", "AnyGte"];
+        let has_numbers = !matches!(kind, Kind::Strs | Kind::Uuids | Kind::Bools);
         return match rng.below(5) {
             0 => json!([name, any(rng, &["Eq", "NotEq"]), value()]),
-            1 if kind != Kind::Strs => json!([name, any(rng, &numeric), element()]),
+            1 if has_numbers => json!([name, any(rng, &numeric), element()]),
             2 => json!([
                 name,
                 any(rng, &["ContainsAny", "NotContainsAny"]),
@@ -75,7 +84,16 @@ fn test(shape: &Shape, rng: &Rng, name: &str, kind: Kind) -> Json {
             _ => json!([name, any(rng, &["Contains", "NotContains"]), element()]),
         };
     }
-    match (kind, rng.below(if patterns_only { 3 } else { 5 })) {
+    let patterns = ["glob", "regex", "fuzzy"].map(|option| kind == Kind::Path && shape.has(name, option));
+    let pattern = match kind {
+        Kind::Path if patterns_only || once_in(rng, 2) => {
+            let on: Vec<u64> = (0..3).filter(|i| patterns[*i as usize]).collect();
+            if on.is_empty() { 4 } else { *any(rng, &on) }
+        }
+        Kind::Path => 3 + rng.below(2),
+        _ => rng.below(5),
+    };
+    match (kind, pattern) {
         (Kind::Path | Kind::Str, 0) => {
             let patterns = ["*e*", "*.rs", "/sea*/**", "?e?", "*[rs]", "{otter,sea}*", "*", "/W*"];
             json!([
@@ -109,6 +127,9 @@ fn element(kind: Kind) -> Kind {
         Kind::Strs => Kind::Str,
         Kind::Ints => Kind::Int,
         Kind::Floats => Kind::Float,
+        Kind::UInts => Kind::UInt,
+        Kind::Uuids => Kind::Uuid,
+        Kind::Bools => Kind::Bool,
         Kind::Dates => Kind::Date,
         scalar => scalar,
     }

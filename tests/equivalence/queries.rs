@@ -19,9 +19,11 @@ pub struct Asked {
 /// Any query.
 ///
 /// * `ids` — about how many rows there may be
-pub fn query(shape: &Shape, rng: &Rng, ids: u64) -> Asked {
+/// * `exact` — whether scores of texts are the same to the last bit
+pub fn query(shape: &Shape, rng: &Rng, ids: u64, exact: bool) -> Asked {
     if once_in(rng, 10) {
-        let queries: Vec<Asked> = (0..2 + rng.below(2)).map(|_| single(shape, rng, ids)).collect();
+        let one = || single(shape, rng, ids, exact);
+        let queries: Vec<Asked> = (0..2 + rng.below(2)).map(|_| one()).collect();
         let scored = queries.iter().any(|q| q.scored);
         let queries: Vec<Json> = queries.into_iter().map(|q| q.body).collect();
         return Asked {
@@ -29,10 +31,10 @@ pub fn query(shape: &Shape, rng: &Rng, ids: u64) -> Asked {
             scored,
         };
     }
-    single(shape, rng, ids)
+    single(shape, rng, ids, exact)
 }
 
-fn single(shape: &Shape, rng: &Rng, ids: u64) -> Asked {
+fn single(shape: &Shape, rng: &Rng, ids: u64, exact: bool) -> Asked {
     if once_in(rng, 4) {
         return aggregate(shape, rng, ids);
     }
@@ -47,16 +49,18 @@ fn single(shape: &Shape, rng: &Rng, ids: u64) -> Asked {
     if needs_filter || no_rank || !once_in(rng, 3) {
         body["filters"] = filter(shape, rng, ids, 2);
     }
-    let total = match scored || once_in(rng, 2) {
+    // What is cut off of rows with the same score is told by their ids.
+    let cuts = exact || !scored;
+    let total = match !cuts || once_in(rng, 2) {
         true => 10_000,
         false => rng.below(12),
     };
     body["limit"] = json!(total);
-    if !scored && !no_rank && once_in(rng, 4) {
+    if cuts && !no_rank && once_in(rng, 4) {
         body["offset"] = json!(rng.below(5));
     }
     let groups = shape.filterable(rng, Kind::is_scalar);
-    if !scored && once_in(rng, 5) && !groups.is_empty() {
+    if cuts && once_in(rng, 5) && !groups.is_empty() {
         let (name, _) = any(rng, &groups);
         let total = total.max(1);
         body["limit"] = json!({"total": total, "per": {"attributes": [name], "limit": 1 + rng.below(2)}});
@@ -133,7 +137,7 @@ fn score(shape: &Shape, rng: &Rng, ids: u64, depth: u32) -> (Json, bool) {
             _ => (json!(["Product", rng.below(5) as f64 / 2.0, parts[0]]), scored),
         };
     }
-    let texts = shape.names(Kind::is_text);
+    let texts = shape.searched();
     let numbers = shape.filterable(rng, Kind::is_number);
     let dates = shape.filterable(rng, |kind| kind == Kind::Date);
     match rng.below(5) {
@@ -187,7 +191,7 @@ fn compute(shape: &Shape, rng: &Rng, ids: u64) -> (Json, bool) {
         let dims = if *kind == Kind::Vector { 3 } else { 2 };
         compute["dist"] = json!([name, "VectorDist", floats(dims, rng)]);
     }
-    let texts = shape.names(Kind::is_text);
+    let texts = shape.searched();
     if !texts.is_empty() && once_in(rng, 2) {
         let (name, _) = any(rng, &texts);
         let options = json!({

@@ -262,7 +262,7 @@ impl World {
 
     async fn query(&mut self) {
         let ids = if self.appends { self.next_id } else { writes::IDS };
-        let asked = queries::query(&self.shape, &self.rng, ids);
+        let asked = queries::query(&self.shape, &self.rng, ids, self.appends);
         self.ask(&asked).await;
     }
 

@@ -17,16 +17,24 @@ pub struct Replay {
     /// The digest of each entry, that of the first at 1.
     pub digests: Vec<Digest>,
     /// Where each write was found, by its `op`.
-    found: BTreeMap<i64, Vec<(u64, Found)>>,
+    found: BTreeMap<i64, Vec<FoundAt>>,
     deletions: BTreeSet<u64>,
 }
 
 /// What a request in the log does.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 struct Found {
     upserts: BTreeSet<u64>,
     patches: BTreeSet<u64>,
     deletes: BTreeSet<u64>,
+}
+
+/// A request in the log.
+struct FoundAt {
+    seq: u64,
+    /// The rows that it meets.
+    before: Rows,
+    does: Found,
 }
 
 /// Reads and replays the whole log; checks that it is contiguous and chained (I2).
@@ -66,7 +74,7 @@ impl Replay {
             EntryKind::Data(requests) => {
                 let mut rows = before.unwrap_or_default();
                 for request in requests {
-                    self.note(seq, request);
+                    self.note(seq, request, &rows);
                     request.operations.iter().for_each(|o| apply(&mut rows, o));
                 }
                 Some(rows)
@@ -75,7 +83,7 @@ impl Replay {
         self.states.push(after);
     }
 
-    fn note(&mut self, seq: u64, request: &RequestEffects) {
+    fn note(&mut self, seq: u64, request: &RequestEffects, before: &Rows) {
         let mut found = Found::default();
         let mut marker = None;
         for operation in &request.operations {
@@ -93,7 +101,11 @@ impl Replay {
             }
         }
         let op = marker.expect("every write of the simulation has a marker row");
-        self.found.entry(op).or_default().push((seq, found));
+        self.found.entry(op).or_default().push(FoundAt {
+            seq,
+            before: before.clone(),
+            does: found,
+        });
     }
 
     /// Holds everything that clients saw against the log.
@@ -107,12 +119,7 @@ impl Replay {
     }
 
     fn check_write(&self, write: &WriteOp) {
-        let What::Rows {
-            upserts,
-            patches,
-            deletes,
-        } = &write.what
-        else {
+        let What::Rows { .. } = &write.what else {
             if let Outcome::Confirmed(seq) = write.outcome {
                 assert!(self.deletions.contains(&seq), "{write:?}: no deletion at {seq}");
                 assert!(
@@ -130,21 +137,17 @@ impl Replay {
                     seq > write.confirmed_before,
                     "{write:?}: is older than what came before it"
                 );
-                let Some((at, _)) = found.first() else {
+                let Some(found) = found.first() else {
                     panic!("{write:?} was confirmed and is not in the log");
                 };
-                assert_eq!(*at, seq, "{write:?} is in another entry");
+                assert_eq!(found.seq, seq, "{write:?} is in another entry");
             }
             Outcome::Refused => assert!(found.is_empty(), "{write:?} was refused and is in the log"),
             Outcome::Unknown => {}
         }
-        if let Some((_, found)) = found.first() {
-            let whole = Found {
-                upserts: upserts.iter().copied().collect(),
-                patches: patches.iter().copied().collect(),
-                deletes: deletes.iter().copied().collect(),
-            };
-            assert_eq!(*found, whole, "{write:?} is in the log in part");
+        if let Some(found) = found.first() {
+            let whole = expected(&write.what, &found.before);
+            assert_eq!(found.does, whole, "{write:?} does something else on {:?}", found.before);
         }
     }
 
@@ -173,6 +176,42 @@ impl Replay {
             }
         }
     }
+}
+
+/// What a write should do to these rows: first by its filters, and then to the rows that it names.
+fn expected(what: &What, before: &Rows) -> Found {
+    let What::Rows {
+        delete_by,
+        patch_by,
+        upserts,
+        patches,
+        deletes,
+        ..
+    } = what
+    else {
+        return Found::default();
+    };
+    let mut found = Found {
+        upserts: upserts.iter().copied().collect(),
+        ..Found::default()
+    };
+    let mut rows = before.clone();
+    if let Some(filter) = delete_by {
+        let matching = rows.iter().filter(|(id, row)| filter.holds(**id, row));
+        found.deletes = matching.map(|(id, _)| *id).collect();
+        rows.retain(|id, _| !found.deletes.contains(id));
+    }
+    if let Some(filter) = patch_by {
+        let matching = rows.iter().filter(|(id, row)| filter.holds(**id, row));
+        found.patches = matching.map(|(id, _)| *id).collect();
+    }
+    // Where rows had to be read anyway, patches of those that do not exist are left out.
+    let all = delete_by.is_none() && patch_by.is_none();
+    found
+        .patches
+        .extend(patches.iter().filter(|id| all || rows.contains_key(id)));
+    found.deletes.extend(deletes);
+    found
 }
 
 /// Ids from here on are marker rows: this plus the write's `op`.

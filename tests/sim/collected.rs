@@ -14,7 +14,7 @@ use shoal::manifest::{self, Deletions, Manifest};
 use shoal::model::{Consistency, Gen, Seq};
 use shoal::store::Store;
 use shoal::store::paths::{self, NsKey, NsObject};
-use shoal::wal::Log;
+use shoal::wal::{EntryKind, Log};
 use ulid::Ulid;
 
 use super::check::Replay;
@@ -45,6 +45,8 @@ struct Past {
     entries: BTreeMap<Seq, (u64, Vec<Ulid>, Option<Manifest>)>,
     /// The bytes of each entry with its blobs.
     bytes: BTreeMap<Seq, u64>,
+    /// The entries that delete the namespace, and with it its tail.
+    tombstones: BTreeSet<Seq>,
 }
 
 impl Past {
@@ -102,7 +104,7 @@ impl World {
         let pasts = self.pasts(&events).await;
         self.check_origins(replayed, branches).await;
         if let Some(max) = self.plan.unindexed_bytes_max {
-            check_backpressure(&pasts[&key()], max, self.plan.clients as u64);
+            check_backpressure(&pasts[&key()], max);
         }
         let collected = check_deletions(&events, &pasts);
         // What is left is all that a node needs that begins now.
@@ -186,6 +188,9 @@ impl World {
                     let logged = log.get(seq).await.expect("memory").expect("stored");
                     past.bytes.entry(seq).or_insert(logged.bytes);
                     let entry = logged.entry;
+                    if matches!(entry.kind, EntryKind::DeleteNamespace) {
+                        past.tombstones.insert(seq);
+                    }
                     let branch = entry.branch().map(|bytes| manifest::decode(bytes).expect("written").0);
                     past.entries.entry(seq).or_insert((event.at_ms, entry.blobs(), branch));
                 }
@@ -344,20 +349,20 @@ fn check_deletions(events: &[Event], pasts: &BTreeMap<NsKey, Past>) -> u64 {
     collected
 }
 
-/// Before each entry there were not more bytes outside of segments than may be, but for those of the requests that were
-/// let in before they were (I12).
-fn check_backpressure(past: &Past, max: u64, clients: u64) {
-    let largest = past.bytes.values().max().copied().unwrap_or(0);
-    let max = max + clients.saturating_sub(1) * largest;
+/// Before each entry there were not more bytes outside of segments than may be, whoever wrote it: there are never more
+/// than that and one entry (I12).
+fn check_backpressure(past: &Past, max: u64) {
     for (seq, (at_ms, ..)) in &past.entries {
+        if past.tombstones.contains(seq) {
+            continue;
+        }
         let published = past.manifests.values().filter(|(from_ms, _)| from_ms <= at_ms);
         let indexed = published.map(|(_, m)| m.indexed_seq).max().unwrap_or(Seq::ZERO);
-        let unindexed: u64 = past
+        let deleted = past.tombstones.range(..*seq).next_back().copied().unwrap_or(Seq::ZERO);
+        let tail = past
             .bytes
-            .range(..*seq)
-            .filter(|(s, _)| **s > indexed)
-            .map(|(_, b)| b)
-            .sum();
+            .range(indexed.max(deleted).next()..*seq.max(&indexed.max(deleted).next()));
+        let unindexed: u64 = tail.map(|(_, b)| b).sum();
         assert!(unindexed <= max, "{unindexed} bytes before entry {seq}");
     }
 }

@@ -129,6 +129,8 @@ async fn make(world: &World, branches: &mut Branches, target: &NamespaceName) {
         Some(Ok(_)) => {}
         // There is nothing to copy.
         Some(Err(error)) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::Invalid) => return,
+        // Not now: what a deleted namespace has left is in the way.
+        Some(Err(error)) if error.retry_after.is_some() => return,
         Some(Err(error)) if !world.plan.faults => panic!("a branch failed on a good store: {error:?}"),
         _ => return,
     }

@@ -21,13 +21,47 @@ pub struct WriteOp {
 /// The kinds of writes.
 #[derive(Clone, Debug)]
 pub enum What {
-    /// Upserts, patches and deletes of one request.
+    /// Upserts, patches and deletes of one request, after what it does by filters.
     Rows {
+        delete_by: Option<Filter>,
+        patch_by: Option<Filter>,
         upserts: Vec<u64>,
         patches: Vec<u64>,
         deletes: Vec<u64>,
+        /// What else it says of the schema.
+        schema: Schema,
     },
     DeleteNamespace,
+}
+
+/// Which rows a write is about that does not name them.
+#[derive(Clone, Debug)]
+pub enum Filter {
+    /// Those that were written by an earlier write than this.
+    OpBelow(i64),
+    /// Those whose number is at least this; none without a number.
+    NumberFrom(i64),
+    IdIn(Vec<u64>),
+}
+
+impl Filter {
+    pub fn holds(&self, id: u64, row: &Row) -> bool {
+        match self {
+            Self::OpBelow(op) => row.get("op").is_some_and(|n| n < op),
+            Self::NumberFrom(least) => row.get("number").is_some_and(|n| n >= least),
+            Self::IdIn(ids) => ids.contains(&id),
+        }
+    }
+}
+
+/// How a write changes the schema.
+#[derive(Clone, Copy, Debug)]
+pub enum Schema {
+    Same,
+    /// Its rows have this attribute, which may be new.
+    Attribute(&'static str),
+    /// Whether `patched` has an index.
+    Index(bool),
 }
 
 /// How a write ended, as its client knows.

@@ -19,6 +19,7 @@
 mod support;
 
 mod backpressure;
+mod beginnings;
 mod check;
 mod collected;
 mod collecting;
@@ -30,7 +31,9 @@ mod history;
 mod once;
 mod rows;
 mod scripted;
+mod slow;
 mod upkeep;
+mod versions;
 mod world;
 
 use collecting::GRACE;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
+use serde_json::{Value as Json, json};
 use shoal::base::{Clock, CpuPool, Ledger, MemoryShare, Rng, Runtime, TokioClock};
 use shoal::config::StoreConfig;
 use shoal::error::ErrorKind;
@@ -24,7 +25,7 @@ use shoal::wal::Log;
 use super::check::{MARKERS, replay};
 use super::collecting::{self, Branches, GRACE};
 use super::crash::{Life, MortalSpawner};
-use super::history::{History, Outcome, ReadOp, Row, Rows, Saw, What, WriteOp};
+use super::history::{Filter, History, Outcome, ReadOp, Row, Rows, Saw, Schema, What, WriteOp};
 use super::once::OnceStore;
 use super::support::fault::{FaultRates, FaultStore};
 
@@ -284,6 +285,8 @@ impl World {
             runtime.rng.clone(),
             &StoreConfig::default(),
         )
+        // In memory, listings are. What is listed of a long log depends on it.
+        .listing_in_order(self.plan.collectors && runtime.rng.below(2) == 0)
     }
 
     /// The log of the namespace with everything that was collected, once the store is healed.
@@ -327,7 +330,7 @@ impl World {
         let node = self.any_node();
         let op = self.history.borrow_mut().new_op();
         let confirmed_before = self.history.borrow().confirmed;
-        let what = self.choose_write();
+        let what = self.choose_write(op);
         let outcome = match &what {
             What::DeleteNamespace => {
                 let org = OrgId::default_org();
@@ -377,7 +380,7 @@ impl World {
         });
     }
 
-    fn choose_write(&self) -> What {
+    fn choose_write(&self, op: i64) -> What {
         if self.rng.below(25) == 0 {
             return What::DeleteNamespace;
         }
@@ -393,10 +396,26 @@ impl World {
                 })
                 .collect()
         };
+        let (upserts, patches, deletes) = (some(3), some(2), some(2));
+        let filter = || {
+            self.rng.below(8).lt(&1).then(|| match self.rng.below(3) {
+                0 => Filter::OpBelow(self.rng.below(op as u64 + 1) as i64),
+                1 => Filter::NumberFrom(self.rng.below(3 * op as u64 + 20) as i64),
+                _ => Filter::IdIn((0..8).filter(|_| self.rng.below(2) == 0).collect()),
+            })
+        };
         What::Rows {
-            upserts: some(3),
-            patches: some(2),
-            deletes: some(2),
+            delete_by: filter(),
+            patch_by: filter(),
+            upserts,
+            patches,
+            deletes,
+            schema: match self.rng.below(12) {
+                0 => Schema::Attribute("extra"),
+                1 => Schema::Attribute("other"),
+                2 => Schema::Index(self.rng.below(2) == 0),
+                _ => Schema::Same,
+            },
         }
     }
 
@@ -471,27 +490,51 @@ pub fn key() -> NsKey {
 /// The JSON of a write. The marker row tells it apart in the log.
 fn body(op: i64, what: &What) -> String {
     let What::Rows {
+        delete_by,
+        patch_by,
         upserts,
         patches,
         deletes,
+        schema,
     } = what
     else {
         panic!("a deletion has no body");
     };
     let marker = MARKERS + op as u64;
-    let upserts: Vec<_> = upserts
-        .iter()
-        .chain([&marker])
-        .map(|id| serde_json::json!({"id": id, "op": op, "number": op * 3 + *id as i64}))
-        .collect();
+    let upsert = |id: &u64| {
+        let mut row = json!({"id": id, "op": op, "number": op * 3 + *id as i64});
+        if let Schema::Attribute(name) = schema {
+            row[*name] = json!(op);
+        }
+        row
+    };
+    let upserts: Vec<_> = upserts.iter().chain([&marker]).map(upsert).collect();
     let patches: Vec<_> = patches
         .iter()
         .map(|id| match op % 3 {
-            0 => serde_json::json!({"id": id, "number": null, "patched": op}),
-            _ => serde_json::json!({"id": id, "patched": op}),
+            0 => json!({"id": id, "number": null, "patched": op}),
+            _ => json!({"id": id, "patched": op}),
         })
         .collect();
-    serde_json::json!({"upsert_rows": upserts, "patch_rows": patches, "deletes": deletes}).to_string()
+    let mut body = json!({"upsert_rows": upserts, "patch_rows": patches, "deletes": deletes});
+    if let Some(filter) = delete_by {
+        body["delete_by_filter"] = condition(filter);
+    }
+    if let Some(filter) = patch_by {
+        body["patch_by_filter"] = json!({"filters": condition(filter), "patch": {"patched": op}});
+    }
+    if let Schema::Index(filterable) = schema {
+        body["schema"] = json!({"patched": {"type": "int", "filterable": filterable}});
+    }
+    body.to_string()
+}
+
+fn condition(filter: &Filter) -> Json {
+    match filter {
+        Filter::OpBelow(op) => json!(["op", "Lt", op]),
+        Filter::NumberFrom(least) => json!(["number", "Gte", least]),
+        Filter::IdIn(ids) => json!(["id", "In", ids]),
+    }
 }
 
 fn rows(outcome: &QueryOutcome) -> Rows {

@@ -30,14 +30,30 @@ impl Node {
         Self::spawning(store, seed, options, Arc::new(TokioSpawner::default()))
     }
 
+    /// With so many bytes of memory for tails.
+    pub fn with_tails(store: Arc<dyn ObjectStore>, seed: u64, tails_bytes: u64) -> Self {
+        let (options, spawner) = (EngineOptions::default(), Arc::new(TokioSpawner::default()));
+        Self::of(store, seed, options, spawner, tails_bytes)
+    }
+
     /// With tasks that `spawner` runs.
     pub fn spawning(store: Arc<dyn ObjectStore>, seed: u64, options: EngineOptions, spawner: Arc<dyn Spawner>) -> Self {
+        Self::of(store, seed, options, spawner, 1 << 30)
+    }
+
+    fn of(
+        store: Arc<dyn ObjectStore>,
+        seed: u64,
+        options: EngineOptions,
+        spawner: Arc<dyn Spawner>,
+        tails_bytes: u64,
+    ) -> Self {
         let runtime = Runtime {
             clock: Arc::new(TokioClock::new(Duration::from_secs(1_700_000_000))),
             rng: Rng::seeded(seed),
             spawner,
             cpu: CpuPool::inline(),
-            memory: Ledger::new(1 << 30, 1 << 30),
+            memory: Ledger::new(1 << 30, tails_bytes),
         };
         let store = Store::new(
             store,

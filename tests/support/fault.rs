@@ -16,7 +16,7 @@ use object_store::{
     CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
     PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
-use shoal::base::Rng;
+use shoal::base::{Rng, context};
 use tokio::time::{Instant, sleep};
 
 /// What happens to one call.
@@ -84,6 +84,7 @@ struct State {
     rates: FaultRates,
     scripted: BTreeMap<u64, Fault>,
     calls: u64,
+    background: u64,
     storm_until: Option<Instant>,
 }
 
@@ -102,6 +103,7 @@ impl FaultStore {
             rates,
             scripted,
             calls: 0,
+            background: 0,
             storm_until: None,
         };
         Self {
@@ -115,12 +117,12 @@ impl FaultStore {
         self.state().scripted.insert(n, fault);
     }
 
-    /// No new faults; effects that are on their way still arrive.
     /// From now on these faults happen.
     pub fn set_rates(&self, rates: FaultRates) {
         self.state().rates = rates;
     }
 
+    /// No new faults; effects that are on their way still arrive.
     pub fn heal(&self) {
         let mut state = self.state();
         state.rates = FaultRates::healthy();
@@ -133,6 +135,11 @@ impl FaultStore {
         self.state().calls
     }
 
+    /// Those of them that background work made.
+    pub fn background_calls(&self) -> u64 {
+        self.state().background
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }
@@ -141,6 +148,7 @@ impl FaultStore {
         let mut state = self.state();
         let call = state.calls;
         state.calls += 1;
+        state.background += u64::from(context::is_background());
         if let Some(fault) = state.scripted.remove(&call) {
             return Some(fault);
         }

@@ -38,7 +38,7 @@ pub async fn usage(State(api): State<Api>, call: Call, given: Spanned) -> Answer
     let (control, known) = (&api.inner.control, &found.database.known);
     let all = control.usage(call.org(), first, last).await?;
     let (used, _) = all.of(found.database.name.as_str());
-    let usage = used.json(known.unindexed_bytes);
+    let usage = used.json(known.stored_bytes);
     let instances = print::instances(&call, &found, control.live_nodes().await?);
     // Which node did what is not known: it stands with the primary one.
     let first = instances.first().map(|i| json!({"uuid": i.node.id, "usage": usage}));

@@ -299,6 +299,7 @@ fn fresh_metadata_has_exactly_the_documented_keys() {
         approx_bytes: 0,
         unindexed_rows: 3,
         unindexed_bytes: 300,
+        stored_bytes: 300,
     };
     let of = |version| -> serde_json::Value { serde_json::from_slice(&metadata(&known, version)).expect("JSON") };
     assert_eq!(
@@ -332,6 +333,7 @@ fn metadata_shows_settings_where_they_are_set() {
         approx_bytes: 0,
         unindexed_rows: 0,
         unindexed_bytes: 0,
+        stored_bytes: 0,
     };
     for version in [Version::V1, Version::V2] {
         let json: serde_json::Value = serde_json::from_slice(&metadata(&known, version)).expect("JSON");

@@ -12,19 +12,19 @@ use crate::auth::Surface;
 use crate::control::{ActionSet, Role};
 
 /// One credential of a tenant, with what it is meant to allow, written down by hand.
-struct Held {
-    what: &'static str,
-    value: String,
+pub(super) struct Held {
+    pub(super) what: &'static str,
+    pub(super) value: String,
     surfaces: &'static [Surface],
     actions: ActionSet,
 }
 
-struct Tenant {
-    slug: &'static str,
-    vault: String,
-    marker: String,
-    owner: &'static str,
-    held: Vec<Held>,
+pub(super) struct Tenant {
+    pub(super) slug: &'static str,
+    pub(super) vault: String,
+    pub(super) marker: String,
+    pub(super) owner: &'static str,
+    pub(super) held: Vec<Held>,
 }
 
 const DATA: &[Surface] = &[Surface::Data, Surface::Search, Surface::Any];
@@ -32,7 +32,13 @@ const KEYS: &[Surface] = &[Surface::Data, Surface::Search, Surface::Keys, Surfac
 const SEARCH: &[Surface] = &[Surface::Search, Surface::Any];
 const PLATFORM: &[Surface] = &[Surface::Platform, Surface::Any];
 
-async fn ask(app: &Router, key: Option<&str>, org: Option<&str>, request: &str, body: &str) -> (StatusCode, String) {
+pub(super) async fn ask(
+    app: &Router,
+    key: Option<&str>,
+    org: Option<&str>,
+    request: &str,
+    body: &str,
+) -> (StatusCode, String) {
     let (method, path) = request.split_once(' ').expect("method and path");
     let mut headers = HeaderMap::new();
     if let Some(key) = key {
@@ -50,7 +56,7 @@ async fn ask(app: &Router, key: Option<&str>, org: Option<&str>, request: &str, 
     (status, String::from_utf8_lossy(&body).into_owned())
 }
 
-async fn done(app: &Router, key: &str, org: Option<&str>, request: &str, body: &str) -> Json {
+pub(super) async fn done(app: &Router, key: &str, org: Option<&str>, request: &str, body: &str) -> Json {
     let (status, text) = ask(app, Some(key), org, request, body).await;
     assert!(status.is_success(), "{request}: {status} {text}");
     serde_json::from_str(&text).unwrap_or_else(|e| panic!("{request}: {e}: {text}"))
@@ -74,7 +80,7 @@ async fn session(app: &Router, name: &str) -> String {
     text(&body["token"])
 }
 
-async fn tenant(app: &Router, slug: &'static str, owner: &'static str) -> Tenant {
+pub(super) async fn tenant(app: &Router, slug: &'static str, owner: &'static str) -> Tenant {
     let user = session(app, owner).await;
     let viewer = session(app, &format!("{owner}-viewer")).await;
     let named = json!({"name": slug}).to_string();
@@ -156,7 +162,7 @@ async fn tenant(app: &Router, slug: &'static str, owner: &'static str) -> Tenant
 }
 
 /// A route's path with the names of a tenant in it, or with names of nothing.
-fn filled(path: &str, names: &BTreeMap<&str, String>) -> String {
+pub(super) fn filled(path: &str, names: &BTreeMap<&str, String>) -> String {
     let mut filled = path.to_owned();
     while let Some((before, rest)) = filled.clone().split_once('{') {
         let (parameter, after) = rest.split_once('}').expect("closed");
@@ -168,7 +174,7 @@ fn filled(path: &str, names: &BTreeMap<&str, String>) -> String {
     filled
 }
 
-fn names(slug: &str, vault: &str, owner: &str) -> BTreeMap<&'static str, String> {
+pub(super) fn names(slug: &str, vault: &str, owner: &str) -> BTreeMap<&'static str, String> {
     BTreeMap::from([
         ("org", slug.to_owned()),
         ("namespace", vault.to_owned()),
@@ -186,7 +192,7 @@ fn names(slug: &str, vault: &str, owner: &str) -> BTreeMap<&'static str, String>
     ])
 }
 
-fn all_routes() -> Vec<(Method, &'static str, Needs)> {
+pub(super) fn all_routes() -> Vec<(Method, &'static str, Needs)> {
     let routes = routes().into_iter();
     let mut all: Vec<_> = routes.map(|r| (r.method, r.path, r.needs)).collect();
     // What ends sessions, tokens or organizations comes last, so that the others are asked first.

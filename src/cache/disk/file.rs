@@ -185,6 +185,25 @@ mod tests {
         }
     }
 
+    /// Some file systems open files for reads past the page cache, and then refuse each of them with EINVAL.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_file_system_that_refuses_direct_reads_is_not_asked_again() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("data");
+        std::fs::write(&path, [7u8; 5000]).expect("written");
+        // This one refuses every read that does not begin at a multiple of eight.
+        let refusing = File::open("/proc/self/pagemap").expect("every process has one");
+        let refused = Buffer::new(4096).fill(&refusing, 4);
+        assert_eq!(refused, Err(Errno::INVAL));
+        let data = DataFile::new(File::open(&path).expect("a file"));
+        data.direct.set(Some(refusing)).expect("it was not opened yet");
+        assert_eq!(data.read(4, 4096, &path).expect("readable"), [7u8; 4096][..]);
+        assert!(data.is_refused.load(Ordering::Relaxed));
+        // Where it would give something else.
+        assert_eq!(data.read(4096, 4096, &path).expect("readable"), [7u8; 904][..]);
+    }
+
     #[test]
     fn what_cannot_be_read_directly_is_read_otherwise() {
         let dir = tempfile::tempdir().expect("a directory");

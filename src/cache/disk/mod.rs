@@ -28,6 +28,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use bytes::Bytes;
 use quick_cache::UnitWeighter;
@@ -100,6 +101,8 @@ struct Shared {
     scanned: AtomicBool,
     closing: AtomicBool,
     disabled: AtomicBool,
+    /// Since the clock's start: until then nothing is admitted.
+    paused_until_ms: AtomicU64,
     queued_bytes: AtomicU64,
     checksum_errors: AtomicU64,
     read_errors: AtomicU64,
@@ -167,6 +170,7 @@ impl Disk {
             scanned: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             disabled: AtomicBool::new(false),
+            paused_until_ms: AtomicU64::new(0),
             queued_bytes: AtomicU64::new(0),
             checksum_errors: AtomicU64::new(0),
             read_errors: AtomicU64::new(0),
@@ -269,9 +273,20 @@ impl Disk {
         missing.into_iter().map(bytes).collect()
     }
 
-    /// Whether so many bytes more that are pinned would stay.
+    /// Whether so many bytes more that are pinned would be taken now, and stay.
     pub(super) fn takes_pinned(&self, bytes: u64) -> bool {
-        !self.shared.is_disabled() && self.shared.index().takes_pinned(bytes)
+        let shared = &self.shared;
+        !shared.is_disabled() && !shared.is_paused() && shared.index().takes_pinned(bytes)
+    }
+
+    /// Whether it was given up.
+    pub(super) fn is_disabled(&self) -> bool {
+        self.shared.is_disabled()
+    }
+
+    /// Where its files are.
+    pub(super) fn directory(&self) -> &std::path::Path {
+        &self.shared.directory
     }
 
     /// Bytes of the object that are here.
@@ -308,6 +323,17 @@ impl Shared {
 
     fn is_disabled(&self) -> bool {
         self.disabled.load(Ordering::Relaxed)
+    }
+
+    /// Whether nothing is admitted for a while.
+    fn is_paused(&self) -> bool {
+        let now_ms = self.clock.boot().as_millis() as u64;
+        now_ms < self.paused_until_ms.load(Ordering::Relaxed)
+    }
+
+    fn pause(&self, pause: Duration) {
+        let until = self.clock.boot() + pause;
+        self.paused_until_ms.store(until.as_millis() as u64, Ordering::Relaxed);
     }
 
     fn path(&self, id: Id) -> PathBuf {

@@ -13,9 +13,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use proptest::prelude::*;
 
+use object_store::memory::InMemory;
+
 use super::*;
 use crate::cache::tests::{World, of};
-use crate::cache::{Cache, CacheOptions, ObjectRef, ReadKind};
+use crate::cache::{Cache, CacheOptions, Missing, ObjectRef, ReadKind};
 
 const MIB: u64 = 1 << 20;
 
@@ -225,23 +227,80 @@ async fn what_is_pinned_is_brought_as_far_as_pins_fit() {
     cache.bring(&small.0, || true).await.expect("there");
     assert_eq!(world.gets() - before, 2, "nothing is missing");
     assert_eq!(cost(&world, &cache, &small).await, 0);
-    // 70 % of the disk, as far as whole requests go.
+    // 70 % of the disk, as far as whole requests go: a large one, and the end, which is smaller.
     cache.pin(&large.0);
-    cache.bring(&large.0, || true).await.expect("there");
-    assert_eq!(world.gets() - before, 3);
+    let missing = cache.bring(&large.0, || true).await.expect("there");
+    assert_eq!(world.gets() - before, 4);
+    let bytes = (100 << 20) - (12 << 20);
+    assert_eq!(missing, Missing { bytes, may_come: true }, "other pins may go");
+    let end = large.0.len - 5..large.0.len;
+    read(&cache, &large, end).await;
     assert_eq!(cost(&world, &cache, &small).await, 0);
     assert!(on_disk(dir.path()) <= 33 * MIB);
     // Nobody wants it any more.
     let other = world.object("other", "a", 1 << 20).await;
     cache.unpin(&large.0);
     cache.bring(&other.0, || false).await.expect("there");
-    assert_eq!(world.gets() - before, 3);
+    assert_eq!(world.gets() - before, 4);
     // An earlier run's blocks are known before anything is asked for.
     drop(cache);
     let cache = open(&world, dir.path(), 32 * MIB);
     cache.pin(&small.0);
-    cache.bring(&small.0, || true).await.expect("there");
-    assert_eq!(world.gets() - before, 3);
+    let missing = cache.bring(&small.0, || true).await.expect("there");
+    assert_eq!(missing, Missing::default());
+    assert_eq!(world.gets() - before, 4);
+}
+
+/// A clock that goes on when it is told to.
+#[derive(Default)]
+struct Stepped(AtomicU64);
+
+impl Clock for Stepped {
+    fn wall(&self) -> Duration {
+        self.boot()
+    }
+
+    fn boot(&self) -> Duration {
+        Duration::from_secs(self.0.load(Ordering::Relaxed))
+    }
+}
+
+#[tokio::test]
+async fn what_the_disk_refused_is_brought_when_it_admits_again() {
+    let clock = Arc::new(Stepped::default());
+    let world = World::over(Arc::new(InMemory::new()), clock.clone());
+    let dir = tempfile::tempdir().expect("room");
+    let failures = AtomicU64::new(1);
+    let cache = failing(&world, dir.path(), move |op| {
+        let fails = || {
+            failures
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1))
+                .is_ok()
+        };
+        match op == DiskOp::Write && fails() {
+            true => Err(io::Error::other("a bad cable")),
+            false => Ok(()),
+        }
+    });
+    let first = world.object("first", "a", 9 << 20).await;
+    let second = world.object("second", "a", 2 << 20).await;
+    cache.pin(&first.0);
+    cache.pin(&second.0);
+    let bring = async |object: &(ObjectRef, Bytes)| {
+        let before = world.gets();
+        let missing = cache.bring(&object.0, || true).await.expect("there");
+        (missing, world.gets() - before)
+    };
+    let all_of = |bytes| Missing { bytes, may_come: true };
+    assert_eq!(bring(&first).await, (all_of(9 << 20), 1));
+    // Nothing is fetched that would be refused.
+    assert_eq!(bring(&second).await, (all_of(2 << 20), 0));
+    clock.0.store(11, Ordering::Relaxed);
+    assert_eq!(bring(&second).await, (Missing::default(), 1));
+    assert_eq!(bring(&first).await, (Missing::default(), 2));
+    for object in [&first, &second] {
+        assert_eq!(cost(&world, &cache, object).await, 0);
+    }
 }
 
 #[tokio::test]

@@ -43,7 +43,6 @@ pub(super) struct Writer {
     pub(super) inbox: Receiver<Command>,
     /// Locked as long as this process uses the directory.
     pub(super) _lock: File,
-    paused_until: Duration,
     unchecked_bytes: u64,
     /// Directories that were not looked at yet.
     unseen: Vec<PathBuf>,
@@ -56,7 +55,6 @@ impl Writer {
             shared,
             inbox,
             _lock: lock,
-            paused_until: Duration::ZERO,
             unchecked_bytes: CHECK_BYTES,
         }
     }
@@ -146,7 +144,7 @@ impl Writer {
         let refuse = |reason: &'static str| {
             metrics::counter!(CACHE_REFUSED_BYTES, "reason" => reason).increment(bytes.len() as u64);
         };
-        if self.shared.is_disabled() || self.shared.clock.boot() < self.paused_until {
+        if self.shared.is_disabled() || self.shared.is_paused() {
             return refuse("error");
         }
         match self.admit(owner, kind, start, bytes) {
@@ -157,7 +155,7 @@ impl Writer {
                 metrics::counter!(CACHE_DISK_ERRORS, "kind" => "write").increment(1);
                 tracing::warn!(%error, "the disk cache could not be written; it admits nothing for a while");
                 self.shared.write_errors.fetch_add(1, Ordering::Relaxed);
-                self.paused_until = self.shared.clock.boot() + PAUSE;
+                self.shared.pause(PAUSE);
                 let target = self.shared.index().used() / 20 * 19;
                 while self.shared.index().used() > target && self.evict(None) {}
             }
@@ -274,7 +272,7 @@ impl Writer {
         while self.shared.index().used() > target && self.evict(Some(org)) {}
         let enough = self.shared.missing_space() == 0;
         if !enough {
-            self.paused_until = self.shared.clock.boot() + PAUSE;
+            self.shared.pause(PAUSE);
             self.unchecked_bytes = CHECK_BYTES;
         }
         enough

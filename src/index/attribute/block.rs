@@ -203,7 +203,7 @@ fn put_bound(out: &mut Vec<u8>, key: &Key) {
 /// Reads a bound and whether it was shortened.
 fn take_bound(reader: &mut Reader<'_>, words: bool) -> Result<(Key, bool), Damaged> {
     if words {
-        return Ok((Key::Word(reader.number()?), false));
+        return Ok((Key::Word(reader.varint()?), false));
     }
     let is_shortened = reader.byte()? != 0;
     Ok((Key::bytes(reader.bytes()?), is_shortened))
@@ -215,10 +215,10 @@ impl Dictionary {
     /// * `rows` — how many rows there are
     /// * `area` — how many bytes of blocks there are
     pub fn decode(reader: &mut Reader<'_>, words: bool, rows: u32, area: u64) -> Result<Self, Damaged> {
-        let start = reader.number()?;
-        let count = reader.number()?;
+        let start = reader.varint()?;
+        let count = reader.varint()?;
         // Every block takes at least five bytes here: no more memory than the bytes justify.
-        if count > reader.0.len() as u64 / 5 {
+        if count > reader.len() as u64 / 5 {
             return Err(Damaged("more blocks than there can be"));
         }
         let mut made = Self {
@@ -262,12 +262,12 @@ impl Dictionary {
         let first = match self.words {
             true => {
                 let before = before.map_or(0, |key| if let Key::Word(word) = key { *word } else { 0 });
-                let word = before.checked_add(reader.number()?);
+                let word = before.checked_add(reader.varint()?);
                 Key::Word(word.ok_or(Damaged("a block begins above all words"))?)
             }
             false => {
                 let before = before.map_or(&[][..], |key| if let Key::Bytes(bytes) = key { bytes } else { &[] });
-                let shared = reader.number()?;
+                let shared = reader.varint()?;
                 let shared = usize::try_from(shared).ok().and_then(|len| before.get(..len));
                 let shared = shared.ok_or(Damaged("a block begins with more than is there"))?;
                 let first = [shared, reader.bytes()?].concat();
@@ -280,8 +280,8 @@ impl Dictionary {
         if before.is_some_and(|before| *before >= first) {
             return Err(Damaged("blocks are not in order"));
         }
-        let (values, pairs) = (reader.small()?, reader.number()?);
-        let (len, bitmap_len) = (reader.number()?, reader.number()?);
+        let (values, pairs) = (reader.varint32()?, reader.varint()?);
+        let (len, bitmap_len) = (reader.varint()?, reader.varint()?);
         let fits = values > 0
             && u64::from(values) * VALUE_BYTES_MIN + CRC_BYTES as u64 <= len
             && u64::from(values) <= pairs
@@ -354,7 +354,7 @@ impl Dictionary {
     pub fn reader<'a>(&self, block: usize, bytes: &'a [u8], rows: u32) -> Result<BlockReader<'a>, Damaged> {
         let meta = &self.blocks[block];
         Ok(BlockReader {
-            reader: Reader(unseal(bytes)?),
+            reader: Reader::new(unseal(bytes)?),
             words: self.words,
             rows_end: rows,
             read: 0,
@@ -433,14 +433,14 @@ impl BlockReader<'_> {
     }
 
     fn next_word(&mut self) -> Result<(), Damaged> {
-        let step = self.reader.number()?;
+        let step = self.reader.varint()?;
         let word = self.word.checked_add(step).filter(|_| step > 0 || self.read == 0);
         self.word = word.ok_or(Damaged("words are not in order"))?;
         Ok(())
     }
 
     fn next_bytes(&mut self) -> Result<(), Damaged> {
-        let shared = usize::try_from(self.reader.number()?).unwrap_or(usize::MAX);
+        let shared = usize::try_from(self.reader.varint()?).unwrap_or(usize::MAX);
         let rest = self.reader.bytes()?;
         // Both begin alike for exactly as long as is said, so the first difference tells their order.
         let ascends = match (self.key.get(shared), rest.first()) {

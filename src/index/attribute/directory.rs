@@ -139,20 +139,20 @@ impl Directory {
         if u64::from_le_bytes(*fingerprint) != shape.fingerprint() {
             return Err(AttributeIndexError::OtherOptions);
         }
-        let mut reader = Reader(rest);
+        let mut reader = Reader::new(rest);
         let made = Self::decode_rest(&mut reader, shape, area)?;
         if made.rows != rows {
             return Err(Damaged("the index is of another number of rows").into());
         }
-        reader.end()?;
+        reader.end().map_err(Damaged::from)?;
         Ok(made)
     }
 
     fn decode_rest(reader: &mut Reader<'_>, shape: Shape, area: u64) -> Result<Self, Damaged> {
-        if reader.number()? != area {
+        if reader.varint()? != area {
             return Err(Damaged("the blocks are of another length"));
         }
-        let (rows, null_count, elements) = (reader.small()?, reader.small()?, reader.number()?);
+        let (rows, null_count, elements) = (reader.varint32()?, reader.varint32()?, reader.varint()?);
         if null_count > rows {
             return Err(Damaged("more rows are null than there are"));
         }
@@ -196,7 +196,7 @@ impl Directory {
     }
 
     fn decode_nulls(reader: &mut Reader<'_>, count: u32, rows: u32, area: u64) -> Result<Nulls, Damaged> {
-        let at = reader.number()?;
+        let at = reader.varint()?;
         let mut list = Vec::new();
         let nulls = match rows::decode(reader, rows, &mut (at.min(area)..area), &mut list)? {
             Place::Inline => Nulls::Rows(RowSet::of(&list)),

@@ -21,6 +21,9 @@ pub struct Estimate {
     pub bytes: u64,
 }
 
+/// Of more keys some are looked at: a filter may have a million of them, and every segment is asked.
+const KEYS_MAX: usize = 1024;
+
 /// Sums over some values.
 #[derive(Clone, Copy, Default)]
 struct Sum {
@@ -31,8 +34,9 @@ struct Sum {
 }
 
 impl AttributeIndex {
-    /// What to expect of [`AttributeIndex::evaluate`]. No I/O; a step for each key that is asked for. Exact for null
-    /// and not null, and for other predicates where the attribute has so few values that they are in the directory.
+    /// What to expect of [`AttributeIndex::evaluate`]. No I/O; a step for each key that is asked for, of which it looks at
+    /// `KEYS_MAX` or so. Exact for null and not null, and for other predicates with fewer keys where the attribute has so
+    /// few values that they are in the directory.
     pub fn estimate(&self, predicate: &Predicate) -> Estimate {
         let directory = &self.0.directory;
         let (nulls, present) = (u64::from(directory.null_count), u64::from(directory.present()));
@@ -225,7 +229,39 @@ impl Dictionary {
         }
     }
 
+    /// About what the rows of many keys add up to, from every so manieth of them.
+    fn sum_sampled(&self, keys: &[Key]) -> Sum {
+        let step = keys.len().div_ceil(KEYS_MAX);
+        let sampled = keys.iter().step_by(step).filter_map(|key| self.block_of(key.of()));
+        let mut blocks: Vec<usize> = sampled.collect();
+        let ones = blocks
+            .iter()
+            .map(|block| self.blocks[*block].part(Some(1)).likely)
+            .sum::<u64>();
+        blocks.sort_unstable();
+        blocks.dedup();
+        let read = blocks
+            .iter()
+            .map(|block| self.blocks[*block].whole().bytes)
+            .sum::<u64>();
+        let all = self.blocks.iter().map(BlockMeta::whole);
+        let all = all.fold(Sum::default(), |mut all, block| {
+            all.add(block);
+            all
+        });
+        let times = |n: u64| n.saturating_mul(step as u64);
+        Sum {
+            low: 0,
+            likely: times(ones).min(all.high),
+            high: all.high,
+            bytes: times(read).min(all.bytes),
+        }
+    }
+
     fn sum_keys(&self, keys: &[Key], rows: u32) -> Sum {
+        if keys.len() > KEYS_MAX {
+            return self.sum_sampled(keys);
+        }
         let mut sorted;
         let mut keys = keys;
         if !keys.is_sorted_by(|a, b| a < b) {

@@ -118,6 +118,22 @@ pub fn fingerprint(attribute: &Attribute) -> Option<u64> {
     Shape::of(attribute).map(Shape::fingerprint)
 }
 
+/// The attribute as it was when an index with this [`fingerprint`] was built. `None` when this is not known: the index is
+/// of another type, or was built by another version; or the attribute has no index now.
+pub fn as_built(attribute: &Attribute, fingerprint: u64) -> Option<Attribute> {
+    Shape::of(attribute)?;
+    // Which of the options needs trigrams does not matter.
+    let options = [(true, false), (false, true), (true, true)];
+    let mut built = options.into_iter().map(|(filterable, glob)| Attribute {
+        filterable,
+        glob,
+        regex: false,
+        fuzzy: false,
+        ..attribute.clone()
+    });
+    built.find(|built| self::fingerprint(built) == Some(fingerprint))
+}
+
 /// The index of one attribute over the rows of one segment. Clone = share.
 #[derive(Clone)]
 pub struct AttributeIndex(Arc<Inner>);

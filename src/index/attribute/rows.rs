@@ -133,7 +133,7 @@ pub(super) fn put_gaps(out: &mut Vec<u8>, ascending: impl Iterator<Item = u32>) 
 pub(super) fn take_gaps(reader: &mut Reader<'_>, count: u32, end: u32, mut f: impl FnMut(u32)) -> Result<(), Damaged> {
     let mut next = 0u64;
     for _ in 0..count {
-        let number = next.checked_add(reader.number()?).filter(|n| *n < u64::from(end));
+        let number = next.checked_add(reader.varint()?).filter(|n| *n < u64::from(end));
         let number = number.ok_or(Damaged("a number in a list is too large"))?;
         f(number as u32);
         next = number + 1;
@@ -152,7 +152,7 @@ pub(super) fn decode(
     elsewhere: &mut Range<u64>,
     rows: &mut Vec<u32>,
 ) -> Result<Place, Damaged> {
-    let head = reader.number()?;
+    let head = reader.varint()?;
     let count = u32::try_from(head >> 1).map_err(|_| Damaged("too many rows"))?;
     if count == 0 || count > end {
         return Err(Damaged("a value has no rows or too many"));
@@ -162,7 +162,7 @@ pub(super) fn decode(
         take_gaps(reader, count, end, |row| rows.push(row))?;
         return Ok(Place::Inline);
     }
-    let len = reader.number()?;
+    let len = reader.varint()?;
     let after = elsewhere.start.checked_add(len).filter(|after| *after <= elsewhere.end);
     let after = after.ok_or(Damaged("a bitmap lies outside of its area"))?;
     let at = elsewhere.start..after;

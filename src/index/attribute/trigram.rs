@@ -128,20 +128,20 @@ impl Directory {
     ///
     /// * `area` — how many bytes of blocks there are
     pub fn decode(reader: &mut Reader<'_>, area: u64) -> Result<Self, Damaged> {
-        let mut at = reader.number()?;
-        let count = reader.number()?;
-        if count > reader.0.len() as u64 / 3 {
+        let mut at = reader.varint()?;
+        let count = reader.varint()?;
+        if count > reader.len() as u64 / 3 {
             return Err(Damaged("more blocks of trigrams than there can be"));
         }
         let mut blocks: Vec<BlockMeta> = Vec::with_capacity(count as usize);
         for _ in 0..count {
             let before = blocks.last().map_or(0, |b| b.first);
-            let first = before.checked_add(reader.small()?).filter(|t| *t <= 0xff_ffff);
+            let first = before.checked_add(reader.varint32()?).filter(|t| *t <= 0xff_ffff);
             let first = first.ok_or(Damaged("a trigram has more than three bytes"))?;
             if !blocks.is_empty() && first == before {
                 return Err(Damaged("blocks of trigrams are not in order"));
             }
-            let (count, len) = (reader.small()?, reader.number()?);
+            let (count, len) = (reader.varint32()?, reader.varint()?);
             let end = at.checked_add(len).filter(|end| *end <= area);
             let end = end.ok_or(Damaged("blocks of trigrams lie outside of their area"))?;
             if count == 0 || u64::from(count) * LIST_BYTES_MIN > len {
@@ -181,19 +181,19 @@ pub(super) fn look_up(
     wanted: &[u32],
     values: u32,
 ) -> Result<Vec<(u32, Listed)>, Damaged> {
-    let mut reader = Reader(unseal(bytes)?);
+    let mut reader = Reader::new(unseal(bytes)?);
     let mut found = Vec::with_capacity(wanted.len().min(meta.count as usize));
     let mut wanted = wanted.iter().copied().peekable();
     let mut trigram = meta.first;
     for i in 0..meta.count {
-        let step = reader.small()?;
+        let step = reader.varint32()?;
         if (step == 0) != (i == 0) {
             return Err(Damaged("trigrams are not in order"));
         }
         trigram = trigram
             .checked_add(step)
             .ok_or(Damaged("a trigram has more than three bytes"))?;
-        let head = reader.number()?;
+        let head = reader.varint()?;
         let list = match head & 1 {
             0 => None,
             _ => Some(reader.bytes()?),
@@ -208,7 +208,7 @@ pub(super) fn look_up(
         };
         let count = u32::try_from(head >> 1).map_err(|_| Damaged("a list is too long"))?;
         let mut numbers = Vec::with_capacity(list.len().min(count as usize));
-        let mut list = Reader(list);
+        let mut list = Reader::new(list);
         take_gaps(&mut list, count, values, |number| numbers.push(number))?;
         list.end()?;
         found.push((trigram, Listed::In(numbers)));

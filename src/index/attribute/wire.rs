@@ -1,10 +1,23 @@
 //! Numbers and bytes back to back, and their checksums. Everything that is read is bounded by what is there.
 
-pub(super) use crate::index::coding::{put_bytes, put_varint as put};
+use crate::base::coding::BadBytes;
+pub(super) use crate::base::coding::{Reader, put_bytes, put_varint as put};
 
 /// What is wrong with bytes that were read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Damaged(pub &'static str);
+
+impl From<BadBytes> for Damaged {
+    fn from(bad: BadBytes) -> Self {
+        Self(match bad {
+            BadBytes::CutShort => "cut short",
+            BadBytes::TooWide(_) => "a number has too many bits",
+            BadBytes::TooLarge { .. } => "a number is too large",
+            BadBytes::TooMany { .. } => "more things than there are bytes for",
+            BadBytes::GoesOn(_) => "goes on after its end",
+        })
+    }
+}
 
 /// Bytes of a checksum.
 pub(super) const CRC_BYTES: usize = 4;
@@ -49,56 +62,5 @@ pub(super) fn unseal(bytes: &[u8]) -> Result<&[u8], Damaged> {
     match crc32c::crc32c(content) == u32::from_le_bytes(*crc) {
         true => Ok(content),
         false => Err(Damaged("checksum differs")),
-    }
-}
-
-/// Takes numbers and bytes off the front.
-#[derive(Clone, Copy)]
-pub(super) struct Reader<'a>(pub &'a [u8]);
-
-impl<'a> Reader<'a> {
-    pub fn number(&mut self) -> Result<u64, Damaged> {
-        let mut number = 0u64;
-        for shift in (0..64).step_by(7) {
-            let (byte, rest) = self.0.split_first().ok_or(Damaged("ends within a number"))?;
-            self.0 = rest;
-            if shift == 63 && *byte > 1 {
-                break;
-            }
-            number |= u64::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Ok(number);
-            }
-        }
-        Err(Damaged("a number has more than 64 bits"))
-    }
-
-    /// A number that fits 32 bits.
-    pub fn small(&mut self) -> Result<u32, Damaged> {
-        u32::try_from(self.number()?).map_err(|_| Damaged("a number has more than 32 bits"))
-    }
-
-    pub fn byte(&mut self) -> Result<u8, Damaged> {
-        Ok(self.take(1)?[0])
-    }
-
-    pub fn take(&mut self, len: u64) -> Result<&'a [u8], Damaged> {
-        let at = usize::try_from(len).ok().and_then(|len| self.0.split_at_checked(len));
-        let (taken, rest) = at.ok_or(Damaged("ends within bytes"))?;
-        self.0 = rest;
-        Ok(taken)
-    }
-
-    /// Bytes behind their length.
-    pub fn bytes(&mut self) -> Result<&'a [u8], Damaged> {
-        let len = self.number()?;
-        self.take(len)
-    }
-
-    pub fn end(self) -> Result<(), Damaged> {
-        match self.0.is_empty() {
-            true => Ok(()),
-            false => Err(Damaged("goes on after its end")),
-        }
     }
 }

@@ -3,6 +3,7 @@
 //! Three flat arrays: the bytes of all terms, all postings grouped by term, the lengths of all
 //! rows; and a hash table from a term to its ordinal. Nothing is allocated per term.
 
+use std::cmp::Ordering;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use arrow::datatypes::DataType;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::analysis::{Analyzer, Buffer};
+use super::stored::TermWanted;
 use crate::base::Bitset;
 use crate::model::FullTextConfig;
 
@@ -25,6 +27,8 @@ pub struct TextIndex {
     starts: Vec<usize>,
     postings: Vec<Posting>,
     lengths: Arc<RowLengths>,
+    /// The terms that it was made for; `None`: it knows all.
+    made_for: Option<Vec<TermWanted>>,
 }
 
 /// How long the text of each row is, the same whichever terms an index knows.
@@ -164,7 +168,33 @@ impl TextIndex {
             starts,
             postings,
             lengths,
+            made_for: None,
         }
+    }
+
+    /// The same, which knows no terms but these. To ask it for another is a mistake, and no term that is nowhere.
+    pub fn made_for(self, terms: &[TermWanted]) -> Self {
+        let mut terms = terms.to_vec();
+        terms.sort_unstable();
+        Self {
+            made_for: Some(terms),
+            ..self
+        }
+    }
+
+    /// Whether it was made for a term.
+    fn knows(&self, term: &str) -> bool {
+        let Some(terms) = &self.made_for else { return true };
+        let exact = |wanted: &TermWanted| match wanted {
+            TermWanted::Exact(wanted) => wanted.as_str().cmp(term),
+            TermWanted::Prefix(_) => Ordering::Greater,
+        };
+        // Exact ones come first.
+        let prefixes = terms.iter().rev().map_while(|wanted| match wanted {
+            TermWanted::Exact(_) => None,
+            TermWanted::Prefix(prefix) => Some(prefix),
+        });
+        terms.binary_search_by(exact).is_ok() || prefixes.into_iter().any(|prefix| term.starts_with(&**prefix))
     }
 
     /// The configuration it was built with.
@@ -182,11 +212,14 @@ impl TextIndex {
         self.lengths.stats
     }
 
-    /// The rows that contain `term`, ascending; empty when none does.
+    /// The rows that contain `term`, ascending; empty when none does. Panics on an index that was made for other terms.
     pub fn postings(&self, term: &str) -> &[Posting] {
         match self.terms.find(term) {
             Some(ordinal) => self.postings_of(ordinal as usize),
-            None => &[],
+            None => {
+                assert!(self.knows(term), "a text index is asked for a term that was not loaded");
+                &[]
+            }
         }
     }
 

@@ -78,6 +78,7 @@ pub(super) fn segment_key(meta: &SegmentMeta, ns: &NsKey) -> String {
 pub(super) fn segment_wrong(error: SegmentError, key: String) -> Result<Wrong, FsckError> {
     match error {
         SegmentError::Damaged { why, .. } => Ok((FindingKind::SegmentDamaged, key, why)),
+        SegmentError::Newer { what, .. } => Ok((FindingKind::Newer, key, what)),
         SegmentError::Store(StoreError::Corrupt { reason, .. }) => Ok((FindingKind::SegmentDamaged, key, reason)),
         SegmentError::Store(StoreError::Missing { .. }) => {
             let what = "it does not exist, and the newest manifest names it".to_owned();

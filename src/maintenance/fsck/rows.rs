@@ -222,9 +222,9 @@ impl Look<'_> {
 /// What an error of a segment says about the state.
 fn unread(error: SegmentError) -> NoState {
     match error {
-        SegmentError::Damaged { .. } | SegmentError::Store(StoreError::Corrupt { .. } | StoreError::Missing { .. }) => {
-            NoState::Reported
-        }
+        SegmentError::Damaged { .. }
+        | SegmentError::Newer { .. }
+        | SegmentError::Store(StoreError::Corrupt { .. } | StoreError::Missing { .. }) => NoState::Reported,
         error => NoState::Failed(error.into()),
     }
 }
@@ -233,7 +233,9 @@ fn unread(error: SegmentError) -> NoState {
 async fn next(scan: &mut IdScan<'_>) -> Result<Option<KeyBlock>, FsckError> {
     match scan.next().await {
         Ok(block) => Ok(block),
-        Err(SegmentError::Damaged { .. } | SegmentError::Store(StoreError::Corrupt { .. })) => Ok(None),
+        Err(
+            SegmentError::Damaged { .. } | SegmentError::Newer { .. } | SegmentError::Store(StoreError::Corrupt { .. }),
+        ) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }

@@ -1,26 +1,25 @@
 //! One look at one namespace.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
-use object_store::path::Path;
-use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
-use super::history::{Held, Oldest};
-use super::plan::{Found, Keep, Plan, Unread, View, is_passed, next_change_ms, plan, retained, retained_log};
+use super::history::Oldest;
+use super::listing::Listed;
+use super::memory::{Known, Memory};
+use super::plan::{Blobs, Found, Keep, Plan, Unread, View, next_change_ms, plan, retained, retained_log};
 use super::{GcOptions, SKEW_MAX};
-use crate::base::Runtime;
 use crate::base::clock::wall_ms;
-use crate::maintenance::lease;
-use crate::manifest::{DecodeError, Gen, ManifestError, ManifestStore, Pin};
+use crate::base::{Priority, Runtime};
+use crate::maintenance::{Pace, lease};
+use crate::manifest::{DecodeError, Gen, ManifestError, ManifestStore};
 use crate::model::Seq;
 use crate::namespace::Engine;
-use crate::store::paths::{self, NsKey, NsObject};
+use crate::store::paths::{NsKey, NsObject};
 use crate::store::{Store, StoreError};
-use crate::telemetry;
 use crate::wal::{Log, LogError};
 
 /// The role of the lease.
@@ -28,11 +27,43 @@ const ROLE: &str = "gc";
 /// For how long a node takes a namespace for itself.
 const LEASE: Duration = Duration::from_secs(300);
 /// Objects that are read at the same time.
-const READ_AT_ONCE: usize = 8;
-/// Objects of one plan; more go by the next.
-const PLANNED_MAX: usize = 10_000;
-/// A larger body is no plan's.
-const PLAN_BYTES_MAX: usize = 4 << 20;
+pub(super) const READ_AT_ONCE: usize = 8;
+/// Objects that a node deletes a second: as many as one request can where the store deletes a thousand at once.
+const DELETES_PER_SECOND: u64 = 1000;
+
+/// How much one look does. What is more is left for the next.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Objects of one plan.
+    pub plan_objects: usize,
+    /// Plans that wait at a time.
+    pub plans: usize,
+    /// A log that goes on for longer than this after what is in segments is not listed whole.
+    pub log_entries: u64,
+    /// Entries that are read to find out which blobs they name.
+    pub blob_entries: u64,
+    /// Holds whose holders are asked whether they are needed.
+    pub holds_asked: usize,
+}
+
+impl Limits {
+    /// Objects that a look deals with: as many as are planned already, and as many more.
+    pub fn objects(&self) -> usize {
+        self.plan_objects.saturating_mul(self.plans).saturating_mul(2)
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            plan_objects: 10_000,
+            plans: 50,
+            log_entries: 1000,
+            blob_entries: 1000,
+            holds_asked: 200,
+        }
+    }
+}
 
 /// Why a look at a namespace was given up. Nothing is wrong with what was deleted until then.
 #[derive(Debug, thiserror::Error)]
@@ -66,48 +97,46 @@ pub enum Looked {
     Clean,
     /// There will be.
     Later,
-    /// There is, and it was written down: it waits for the second look.
+    /// There is, and so much was written down now: it waits for the second look.
     Planned { objects: usize },
-    /// So much was deleted.
-    Deleted { objects: usize, bytes: u64 },
+    /// So much was deleted, and so much more was written down.
+    Deleted { objects: usize, bytes: u64, planned: usize },
     /// Another node looks after it.
     Elsewhere,
 }
 
-/// What one look has seen.
+/// What one look has led to, and when the next one is due.
 pub(super) struct Look {
     pub looked: Looked,
     /// The newest manifest.
     pub newest: Gen,
-    /// How long nothing more will be garbage unless something is published; `None` when that is not known.
-    pub wait: Option<Duration>,
+    /// For how long there is nothing to do, unless something is published.
+    pub wait: Duration,
 }
 
-/// Looks after the namespaces of a store. What it remembers of them saves requests.
+/// What a look has seen.
+pub(super) struct Seen {
+    /// All objects, but of the log only what [`Listed::log`] lists.
+    pub found: Vec<Found>,
+    /// When it began, since the node did.
+    pub since: Duration,
+    /// The store's clock, and the clock that garbage is judged by: the store's or this node's, whichever is behind.
+    pub store_ms: u64,
+    pub now_ms: u64,
+}
+
+/// Looks after the namespaces of a store, several at a time if it is asked to. What it remembers of them saves requests.
 pub struct Collector {
-    store: Store,
-    runtime: Runtime,
+    pub(super) store: Store,
+    pub(super) runtime: Runtime,
     /// Random per process start.
     node: u128,
-    keep: Keep,
-    options: GcOptions,
-    known: BTreeMap<NsKey, Known>,
-}
-
-/// What is remembered of a namespace.
-#[derive(Default)]
-struct Known {
-    oldest: Oldest,
-    /// The blobs that entries name.
-    blobs: BTreeMap<Seq, Vec<Ulid>>,
-    pins: BTreeMap<Ulid, Pin>,
-}
-
-/// The body of a plan.
-#[derive(Serialize, Deserialize)]
-struct Written {
-    version: u32,
-    keys: Vec<String>,
+    pub(super) keep: Keep,
+    pub(super) options: GcOptions,
+    pub(super) limits: Limits,
+    /// Of objects that are deleted.
+    pub(super) pace: Pace,
+    pub(super) memory: Memory,
 }
 
 impl Collector {
@@ -125,7 +154,9 @@ impl Collector {
                 retention: options.retention,
             },
             options,
-            known: BTreeMap::new(),
+            limits: Limits::default(),
+            pace: Pace::new(DELETES_PER_SECOND),
+            memory: Memory::default(),
         }
     }
 
@@ -140,258 +171,145 @@ impl Collector {
         &self.options
     }
 
-    /// Looks at a namespace: writes down what is garbage, or deletes what was written down long enough ago and still is.
+    /// Looks at a namespace: deletes what was written down long enough ago and still is garbage, and writes down what is
+    /// garbage besides.
     ///
     /// # Errors
     ///
     /// It has to be looked at again. What was deleted was garbage.
-    pub async fn look(&mut self, ns: &NsKey) -> Result<Looked, CollectError> {
+    pub async fn look(&self, ns: &NsKey) -> Result<Looked, CollectError> {
         Ok(self.look_at(ns).await?.looked)
     }
 
-    /// As [`look`](Self::look); also says what it has seen.
-    pub(super) async fn look_at(&mut self, ns: &NsKey) -> Result<Look, CollectError> {
-        let here_ms = wall_ms(self.runtime.clock.as_ref());
-        if lease::take(&self.store, ns, ROLE, self.node, here_ms, LEASE)
-            .await?
-            .is_none()
-        {
+    /// As [`look`](Self::look); also says when the next one is due.
+    pub(super) async fn look_at(&self, ns: &NsKey) -> Result<Look, CollectError> {
+        let (here_ms, since) = (wall_ms(self.runtime.clock.as_ref()), self.runtime.clock.boot());
+        let taken = lease::take(&self.store, ns, ROLE, self.node, here_ms, LEASE).await?;
+        if taken.ours().is_none() {
             return Ok(Look {
                 looked: Looked::Elsewhere,
                 newest: Gen::ZERO,
-                wait: None,
+                wait: self.options.interval,
             });
         }
-        let listing = self.list(ns).await?;
-        let store_ms = clock_of(&listing).ok_or(CollectError::Listing)?;
+        let mut known = self.memory.take(ns);
+        let look = self.look_with(ns, &mut known, (here_ms, since)).await;
+        let is_over = match &look {
+            Ok(look) => look.looked == Looked::Clean || look.wait > self.options.interval,
+            Err(_) => false,
+        };
+        // Reading a manifest once more costs less than holding what it says for a day.
+        if !is_over {
+            self.memory.keep(ns, known);
+        }
+        look
+    }
+
+    /// Looks at a namespace that this node has the lease of.
+    async fn look_with(
+        &self,
+        ns: &NsKey,
+        known: &mut Known,
+        (here_ms, since): (u64, Duration),
+    ) -> Result<Look, CollectError> {
+        let seen = self.see(ns, known, here_ms, since).await?;
+        let newest = retained(&seen.found, seen.now_ms, self.keep).newest;
+        let (seen, found) = self.decide(ns, seen, known).await?;
+        let (looked, wait) = self.act(ns, &seen, known, found).await?;
+        let wait = match looked {
+            Looked::Later => {
+                let next = next_change_ms(&seen.found, seen.now_ms, self.keep);
+                let idle = next.map(|at| Duration::from_millis(at - seen.now_ms));
+                idle.unwrap_or_default().max(self.options.interval)
+            }
+            _ => wait,
+        };
+        Ok(Look { looked, newest, wait })
+    }
+
+    /// Lists a namespace, and reads the oldest manifest of it that is kept.
+    async fn see(&self, ns: &NsKey, known: &mut Known, here_ms: u64, since: Duration) -> Result<Seen, CollectError> {
+        let mut listed = Listed::of(&self.store, ns).await?;
+        let mut found = std::mem::take(&mut listed.found);
+        let store_ms = clock_of(&found).ok_or(CollectError::Listing)?;
         if store_ms.abs_diff(here_ms) > SKEW_MAX.as_millis() as u64 {
             return Err(CollectError::Skew { here_ms, store_ms });
         }
         let now_ms = store_ms.min(here_ms);
-        let newest = retained(&listing, now_ms, self.keep).newest;
-        let found = self.decide(ns, &listing, now_ms).await?;
-        let looked = self.act(ns, &listing, &found, store_ms).await?;
-        let next = next_change_ms(&listing, now_ms, self.keep);
-        let wait = next.map(|at| Duration::from_millis(at - now_ms));
-        let is_long = looked == Looked::Later && wait.is_some_and(|wait| wait > self.options.interval);
-        if looked == Looked::Clean || is_long {
-            // Reading a manifest once more costs less than holding what it says for a day.
-            self.known.remove(ns);
+        let oldest = retained(&found, now_ms, self.keep).oldest;
+        // One GET, unless it is the one that was read last.
+        if known.oldest.generation != oldest {
+            known.oldest = Arc::new(self.read_oldest(ns, oldest).await?);
         }
-        Ok(Look { looked, newest, wait })
-    }
-
-    /// Does what was decided.
-    async fn act(
-        &mut self,
-        ns: &NsKey,
-        listing: &[Found],
-        found: &Plan,
-        store_ms: u64,
-    ) -> Result<Looked, CollectError> {
-        match listing.iter().find(|f| matches!(f.object, NsObject::CollectionPlan(_))) {
-            _ if self.options.dry_run => {
-                for object in &found.doomed {
-                    tracing::info!(key = %object.key, bytes = object.bytes, "would be deleted");
-                }
-                Ok(Looked::Later)
-            }
-            Some(written) => self.second_look(ns, written, found, store_ms).await,
-            None if !found.doomed.is_empty() => self.write_down(ns, &found.doomed).await,
-            None if found.later => Ok(Looked::Later),
-            None => Ok(Looked::Clean),
-        }
-    }
-
-    /// Deletes what was written down and still is garbage, when that was long enough ago.
-    async fn second_look(
-        &mut self,
-        ns: &NsKey,
-        written: &Found,
-        found: &Plan,
-        store_ms: u64,
-    ) -> Result<Looked, CollectError> {
-        if u128::from(store_ms.saturating_sub(written.written_ms)) < self.options.second_look.as_millis() {
-            return Ok(Looked::Planned { objects: 0 });
-        }
-        let planned = match self.store.get(&written.key).await? {
-            Some(body) => read_plan(&body),
-            None => return Ok(Looked::Later),
-        };
-        let doomed: Vec<&Found> = found
-            .doomed
-            .iter()
-            .filter(|f| planned.contains(f.key.as_ref()))
-            .collect();
-        let entries = doomed.iter().any(|f| matches!(f.object, NsObject::Entry(_)));
-        if entries {
-            self.check_chain(ns).await?;
-        }
-        // What names goes before what is named: in one batch there is no order.
-        let groups = doomed.chunk_by(|a, b| stage(&a.object) == stage(&b.object));
-        for group in groups {
-            let keys: Vec<Path> = group.iter().map(|f| f.key.clone()).collect();
-            self.store.delete_all(&keys).await?;
-        }
-        self.store.delete(&written.key).await?;
-        let bytes = doomed.iter().map(|f| f.bytes).sum();
-        self.record(ns, &doomed, bytes);
-        Ok(Looked::Deleted {
-            objects: doomed.len(),
-            bytes,
+        let limits = (self.limits.log_entries, self.limits.objects());
+        let log = listed.log((&self.store, ns), known.oldest.indexed_seq, limits).await?;
+        found.extend(log);
+        Ok(Seen {
+            found,
+            since,
+            store_ms,
+            now_ms,
         })
     }
 
-    /// One line for each object, and one for all of them.
-    fn record(&self, ns: &NsKey, deleted: &[&Found], bytes: u64) {
-        for object in deleted {
-            tracing::debug!(key = %object.key, bytes = object.bytes, "deleted");
-        }
-        let count = |is: fn(&NsObject) -> bool| deleted.iter().filter(|f| is(&f.object)).count();
-        tracing::info!(
-            org = %ns.org(), namespace = %ns.namespace(), objects = deleted.len(), bytes,
-            manifests = count(|o| matches!(o, NsObject::Manifest(_))),
-            entries = count(|o| matches!(o, NsObject::Entry(_))),
-            segments = count(|o| matches!(o, NsObject::Segment(_))),
-            deletions = count(|o| matches!(o, NsObject::Deletions(_))),
-            blobs = count(|o| matches!(o, NsObject::Blob(_))),
-            holds = count(|o| matches!(o, NsObject::Pin(_))),
-            "garbage was deleted"
-        );
-        metrics::counter!(telemetry::GC_OBJECTS).increment(deleted.len() as u64);
-        metrics::counter!(telemetry::GC_BYTES).increment(bytes);
-    }
-
-    async fn write_down(&self, ns: &NsKey, doomed: &[Found]) -> Result<Looked, CollectError> {
-        let keys: Vec<String> = doomed
-            .iter()
-            .take(PLANNED_MAX)
-            .map(|f| f.key.as_ref().to_owned())
-            .collect();
-        let objects = keys.len();
-        let body = serde_json::to_vec(&Written { version: 1, keys }).expect("texts are JSON");
-        let id = self.runtime.rng.ulid(wall_ms(self.runtime.clock.as_ref()));
-        self.store
-            .put(&paths::collection_plan(ns, id), Bytes::from(body))
-            .await?;
-        Ok(Looked::Planned { objects })
-    }
-
-    async fn list(&self, ns: &NsKey) -> Result<Vec<Found>, StoreError> {
-        let listed: Vec<_> = self
-            .store
-            .list(&paths::upkeep::namespace_prefix(ns), None)
-            .try_collect()
-            .await?;
-        let found = listed.into_iter().filter_map(|meta| {
-            Some(Found {
-                object: paths::parse_object(&meta.location)?,
-                written_ms: u64::try_from(meta.last_modified.timestamp_millis()).unwrap_or(0),
-                bytes: meta.size,
-                key: meta.location,
-            })
-        });
-        Ok(found.collect())
-    }
-
-    /// Reads what decides, and decides.
-    async fn decide(&mut self, ns: &NsKey, listing: &[Found], now_ms: u64) -> Result<Plan, CollectError> {
-        self.learn(ns, listing, now_ms).await?;
-        let pins = self.holds(ns, listing, now_ms).await?;
-        let log = retained_log(listing, &self.known(ns).oldest);
-        let blobs = self.blobs(ns, listing, log).await?;
-        let keep = self.keep;
-        let view = View {
-            listing,
-            oldest: &self.known(ns).oldest,
-            pins: &pins,
-            blobs: Some(&blobs),
-            now_ms,
+    /// Reads what decides besides, and decides.
+    async fn decide(&self, ns: &NsKey, seen: Seen, known: &mut Known) -> Result<(Seen, Plan), CollectError> {
+        let pins = self.holds(ns, &seen, known).await?;
+        let blobs = self.blobs(ns, &seen, known).await?;
+        let (oldest, keep) = (known.oldest.clone(), self.keep);
+        let decide = move || {
+            let view = View {
+                listing: &seen.found,
+                oldest: &oldest,
+                pins: &pins,
+                blobs: match &blobs {
+                    Ok(named) => Blobs::Named(named),
+                    Err(since_ms) => Blobs::Since(*since_ms),
+                },
+                now_ms: seen.now_ms,
+            };
+            plan(&view, keep).map(|plan| (seen, plan))
         };
-        Ok(plan(&view, keep)?)
+        Ok(self.runtime.cpu.run(Priority::Background, decide).await?)
     }
 
-    fn known(&mut self, ns: &NsKey) -> &mut Known {
-        self.known.entry(ns.clone()).or_default()
-    }
-
-    fn manifests(&self, ns: &NsKey) -> ManifestStore {
+    pub(super) fn manifests(&self, ns: &NsKey) -> ManifestStore {
         ManifestStore::new(self.store.clone(), ns.clone(), self.runtime.cpu.clone())
     }
 
-    /// Reads the oldest retained manifest. One GET, unless it is the one that was read last.
-    async fn learn(&mut self, ns: &NsKey, listing: &[Found], now_ms: u64) -> Result<(), CollectError> {
-        let oldest = retained(listing, now_ms, self.keep).oldest;
-        if self.known(ns).oldest.generation == oldest {
-            return Ok(());
-        }
-        self.known(ns).oldest = match oldest {
+    /// What a manifest says that is the oldest that is kept. One GET.
+    pub(super) async fn read_oldest(&self, ns: &NsKey, oldest: Gen) -> Result<Oldest, CollectError> {
+        Ok(match oldest {
             Gen::ZERO => Oldest::default(),
             // It may be gone since it was listed: another node collects.
             _ => Oldest::of(&self.manifests(ns).get(oldest).await?.ok_or(Unread(oldest))?.0),
-        };
-        Ok(())
+        })
     }
 
-    /// The holds on the objects of a namespace, and whether they are needed. One GET for each that was not read, and for
-    /// each that is older than the grace time a LIST at who holds it, and what [`learn`](Self::learn) costs there.
-    async fn holds(&mut self, ns: &NsKey, listing: &[Found], now_ms: u64) -> Result<Vec<Held>, CollectError> {
-        let mut held = Vec::new();
-        for found in listing {
-            let NsObject::Pin(id) = found.object else {
-                continue;
-            };
-            let pin = match self.known(ns).pins.get(&id) {
-                Some(pin) => pin.clone(),
-                None => match self.store.get(&found.key).await? {
-                    None => continue,
-                    Some(bytes) => Pin::decode(&bytes).map_err(|source| CollectError::Pin {
-                        key: found.key.to_string(),
-                        source,
-                    })?,
-                },
-            };
-            self.known(ns).pins.insert(id, pin.clone());
-            let is_young = u128::from(now_ms.saturating_sub(found.written_ms)) <= self.keep.grace.as_millis();
-            let segments = pin.segments.iter().copied().map(NsObject::Segment);
-            let deletions = pin.deletions.iter().copied().map(NsObject::Deletions);
-            held.push(Held {
-                id,
-                objects: segments.chain(deletions).collect(),
-                needed: is_young || self.is_needed(ns, &pin, now_ms).await?,
-            });
+    /// The blobs that entries name which stay: one GET per such entry that was not read, when there are blobs at all. Where
+    /// there are very many such entries, none is read, and the time is returned before which none of them was uploaded:
+    /// an entry is written within the grace time after the blobs that it names.
+    async fn blobs(
+        &self,
+        ns: &NsKey,
+        seen: &Seen,
+        known: &mut Known,
+    ) -> Result<std::result::Result<BTreeSet<Ulid>, u64>, CollectError> {
+        if !seen.found.iter().any(|f| matches!(f.object, NsObject::Blob(_))) {
+            return Ok(Ok(BTreeSet::new()));
         }
-        Ok(held)
-    }
-
-    /// Whether whoever holds objects of `owner` may still name them.
-    async fn is_needed(&mut self, owner: &NsKey, pin: &Pin, now_ms: u64) -> Result<bool, CollectError> {
-        let target = &pin.target;
-        let listing = self.list(target).await?;
-        let has_entry = listing.iter().any(|f| f.object == NsObject::Entry(pin.entry));
-        self.learn(target, &listing, now_ms).await?;
-        let oldest = &self.known(target).oldest;
-        // Whoever reads the past from the oldest manifest on comes by the entry; a name that was used before has such a
-        // past from the beginning.
-        let is_in_log = has_entry && pin.entry > oldest.indexed_seq;
-        Ok(is_in_log || oldest.names_foreign(owner))
-    }
-
-    /// The blobs that entries name which stay. One GET per such entry that was not read, when there are blobs at all.
-    async fn blobs(&mut self, ns: &NsKey, listing: &[Found], kept: (Seq, Seq)) -> Result<BTreeSet<Ulid>, CollectError> {
-        if !listing.iter().any(|f| matches!(f.object, NsObject::Blob(_))) {
-            return Ok(BTreeSet::new());
+        let (floor, newest) = retained_log(&seen.found, &known.oldest);
+        let first = Seq(floor.0.saturating_add(1)).min(newest);
+        if newest.0 - first.0 >= self.limits.blob_entries {
+            known.blobs.clear();
+            let first = seen.found.iter().find(|f| f.object == NsObject::Entry(first));
+            let margin_ms = (self.keep.grace + SKEW_MAX).as_millis() as u64;
+            return Ok(Err(first.map_or(0, |f| f.written_ms.saturating_sub(margin_ms))));
         }
         let log = Log::new(self.store.clone(), ns.clone(), self.runtime.cpu.clone());
-        let known = self.known(ns);
-        known.blobs.retain(|seq, _| !is_passed(*seq, kept));
-        let unread: Vec<Seq> = listing
-            .iter()
-            .filter_map(|f| match f.object {
-                NsObject::Entry(seq) if !is_passed(seq, kept) && !known.blobs.contains_key(&seq) => Some(seq),
-                _ => None,
-            })
-            .collect();
+        known.blobs.retain(|seq, _| (first..=newest).contains(seq));
+        let kept = (first.0.max(1)..=newest.0).map(Seq);
+        let unread: Vec<Seq> = kept.filter(|seq| !known.blobs.contains_key(seq)).collect();
         let reads = stream::iter(unread).map(|seq| {
             let log = log.clone();
             async move { Ok::<_, LogError>((seq, log.get(seq).await?)) }
@@ -400,34 +318,9 @@ impl Collector {
         while let Some((seq, found)) = reads.try_next().await? {
             // Gone since it was listed: another node collects. Nothing is to be concluded from that.
             let logged = found.ok_or(CollectError::Listing)?;
-            self.known(ns).blobs.insert(seq, logged.entry.blobs());
+            known.blobs.insert(seq, logged.entry.blobs());
         }
-        Ok(self.known(ns).blobs.values().flatten().copied().collect())
-    }
-
-    /// That the log continues the oldest manifest that is kept, before entries are deleted that it has in segments. One
-    /// GET, or two.
-    async fn check_chain(&mut self, ns: &NsKey) -> Result<(), CollectError> {
-        let oldest = &self.known(ns).oldest;
-        let (indexed, digest) = (oldest.indexed_seq, oldest.indexed_digest);
-        let log = Log::new(self.store.clone(), ns.clone(), self.runtime.cpu.clone());
-        let continues = match log.get(indexed.next()).await? {
-            Some(logged) => logged.entry.prev_digest == digest,
-            None => log.get(indexed).await?.is_some_and(|logged| logged.digest == digest),
-        };
-        match continues {
-            true => Ok(()),
-            false => Err(CollectError::Broken(indexed.next())),
-        }
-    }
-}
-
-/// In which of several batches an object is deleted.
-fn stage(object: &NsObject) -> u8 {
-    match object {
-        NsObject::Manifest(_) => 0,
-        NsObject::Entry(_) => 1,
-        _ => 2,
+        Ok(Ok(known.blobs.values().flatten().copied().collect()))
     }
 }
 
@@ -438,15 +331,4 @@ fn clock_of(listing: &[Found]) -> Option<u64> {
         _ => None,
     });
     leases.max().map(|(_, written_ms)| written_ms)
-}
-
-/// The keys of a plan; none of what is no plan, which is deleted then.
-fn read_plan(body: &[u8]) -> BTreeSet<String> {
-    if body.len() > PLAN_BYTES_MAX {
-        return BTreeSet::new();
-    }
-    match serde_json::from_slice::<Written>(body) {
-        Ok(written) if written.version == 1 => written.keys.into_iter().collect(),
-        _ => BTreeSet::new(),
-    }
 }

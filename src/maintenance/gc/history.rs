@@ -49,6 +49,11 @@ impl Oldest {
         }
     }
 
+    /// How many names it holds in memory.
+    pub(super) fn weight(&self) -> usize {
+        self.own.len() + self.foreign.len()
+    }
+
     /// Whether it names an object of the namespace's own.
     pub fn names(&self, object: &NsObject) -> bool {
         self.own.contains(object)

@@ -31,18 +31,23 @@ struct Inside {
     unmarked: BTreeSet<NsKey>,
     /// When the markers were written that count as being there.
     marked: BTreeMap<NsKey, Duration>,
-    /// Marked, and not told yet.
-    news: Vec<NsKey>,
+    /// Marked, and not told yet; `None` where nobody asks.
+    news: Option<Vec<NsKey>>,
 }
 
 impl Marks {
     /// Knows of no marker. Does no I/O.
-    pub fn new(engine: Engine) -> Self {
+    ///
+    /// * `tells` — whether somebody will [`take_news`](Self::take_news): else they would be kept for ever
+    pub fn new(engine: Engine, tells: bool) -> Self {
         Self {
             runtime: engine.runtime().clone(),
             store: engine.store().clone(),
             engine,
-            inside: Mutex::default(),
+            inside: Mutex::new(Inside {
+                news: tells.then(Vec::new),
+                ..Inside::default()
+            }),
         }
     }
 
@@ -65,7 +70,9 @@ impl Marks {
                     let mut inside = self.inside();
                     inside.unmarked.remove(&ns);
                     inside.marked.insert(ns.clone(), at);
-                    inside.news.push(ns);
+                    if let Some(news) = &mut inside.news {
+                        news.push(ns);
+                    }
                 }
                 Err(error) => {
                     tracing::warn!(namespace = %ns.namespace(), %error, "a marker of garbage was not written");
@@ -90,7 +97,7 @@ impl Marks {
 
     /// Which namespaces this node has marked since the last call.
     pub fn take_news(&self) -> Vec<NsKey> {
-        std::mem::take(&mut self.inside().news)
+        self.inside().news.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Notes that a marker was removed because of what was seen at `since`.

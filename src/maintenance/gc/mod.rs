@@ -19,23 +19,36 @@
 //!
 //! One LIST of the markers per interval for the whole node. A look at a namespace with garbage costs two LISTs, a PUT
 //! and a DELETE for the lease, a GET for the oldest manifest that is kept, whatever the number of manifests, and where there
-//! are staged blobs, one per entry that was not read yet. Deleting: a DELETE per object, a thousand in one request where
-//! the store can.
+//! are staged blobs, one per entry that was not read yet. Of a long log only what is garbage is listed, where listings are
+//! ordered. Per ten thousand pieces of garbage: a PUT, a GET and a DELETE of the plan that names them, and ten LISTs in
+//! each look. Deleting: a DELETE per object, a thousand in one request where the store can.
+//!
+//! # Bounds
+//!
+//! A look plans as much as there is, half a million objects at most, so that a namespace is caught up with however fast
+//! it is written. Memory: 64 bytes per object that is listed and as much for what is planned, for the four namespaces
+//! that are looked at at the same time; the keys of one plan at a time; 16 MiB for what is remembered. A node deletes a
+//! thousand objects a second, for four minutes of each look; organizations take turns.
 
 mod collector;
+mod deletion;
 mod history;
+mod holds;
+mod listing;
 mod marks;
+mod memory;
 mod plan;
 mod runner;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod written;
 
 use std::time::Duration;
 
 pub use collector::{CollectError, Collector, Looked};
 pub use history::{Held, Oldest};
-pub use plan::{Found, Keep, Plan, Retained, Unread, View, plan, retained, retained_log};
+pub use plan::{Blobs, Found, Keep, Plan, Retained, Unread, View, plan, retained, retained_log};
 pub use runner::run;
 pub use sweep::{SweepError, Swept, sweep_if_due};
 

@@ -22,7 +22,6 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use object_store::path::Path;
 use ulid::Ulid;
 
 use super::history::{Held, Oldest};
@@ -34,7 +33,6 @@ use crate::store::paths::{NsObject, OperationPart};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     pub object: NsObject,
-    pub key: Path,
     /// When it was written, by the store's clock, in milliseconds since the epoch.
     pub written_ms: u64,
     pub bytes: u64,
@@ -74,16 +72,34 @@ pub struct Retained {
 /// Everything that decides what goes.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a> {
-    /// All objects of the namespace.
+    /// All objects of the namespace; of the entries that stay, the newest one is enough.
     pub listing: &'a [Found],
     /// What the oldest retained manifest says.
     pub oldest: &'a Oldest,
     /// All holds on its objects.
     pub pins: &'a [Held],
-    /// The blobs that entries name which stay; `None` when it is not known, and then none goes.
-    pub blobs: Option<&'a BTreeSet<Ulid>>,
+    pub blobs: Blobs<'a>,
     /// By the store's clock or this node's, whichever is behind.
     pub now_ms: u64,
+}
+
+/// Which blobs the entries name that stay.
+#[derive(Clone, Copy, Debug)]
+pub enum Blobs<'a> {
+    /// These.
+    Named(&'a BTreeSet<Ulid>),
+    /// Only such as were uploaded at this time or later, in milliseconds since the epoch; 0: any.
+    Since(u64),
+}
+
+impl Blobs<'_> {
+    /// Whether none of these entries names a blob.
+    fn lack(&self, id: Ulid, written_ms: u64) -> bool {
+        match self {
+            Self::Named(named) => !named.contains(&id),
+            Self::Since(since_ms) => written_ms < *since_ms,
+        }
+    }
 }
 
 /// What is to be done.
@@ -178,7 +194,7 @@ pub fn plan(view: &View<'_>, keep: Keep) -> Result<Plan, Unread> {
     let begun = operations(view.listing, |_, part| part != OperationPart::Done);
     let is_garbage = |found: &Found| match &found.object {
         NsObject::Segment(_) | NsObject::Deletions(_) => !named(found),
-        NsObject::Blob(id) => view.blobs.is_some_and(|blobs| !blobs.contains(id)),
+        NsObject::Blob(id) => view.blobs.lack(*id, found.written_ms),
         NsObject::Pin(id) => view.pins.iter().any(|pin| pin.id == *id && !pin.needed),
         // How it ended goes when the rest is gone: what seems to have begun and not ended would be done again.
         NsObject::Operation(token, OperationPart::Done) => ended.contains(token) && !begun.contains(token),
@@ -229,7 +245,10 @@ fn will_be_garbage(view: &View<'_>, retained: Retained) -> bool {
         NsObject::Pin(_) | NsObject::Operation(..) | NsObject::CollectionPlan(_) => true,
         NsObject::Segment(_) | NsObject::Deletions(_) => !newest.names(&found.object),
         // Those of entries that will go are counted with these.
-        NsObject::Blob(id) => view.blobs.is_none_or(|blobs| !blobs.contains(id)),
+        NsObject::Blob(id) => match view.blobs {
+            Blobs::Named(named) => !named.contains(id),
+            Blobs::Since(_) => true,
+        },
         NsObject::Head | NsObject::Lease { .. } => false,
     })
 }

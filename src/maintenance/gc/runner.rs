@@ -1,13 +1,16 @@
 //! When which namespace is looked at.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 
 use super::collector::Look;
 use super::marks::Marks;
 use super::{Collector, Looked, sweep};
-use crate::base::{Agenda, Runtime, Tenant, context};
+use crate::base::{Agenda, Runtime, Tenant, Turns, context};
 use crate::manifest::ManifestStore;
 use crate::model::Gen;
 use crate::namespace::Engine;
@@ -21,6 +24,8 @@ const WATCH: Duration = Duration::from_secs(10);
 const LAST_MARKS: Duration = Duration::from_secs(5);
 /// Marked namespaces that are remembered; more are found by a later listing.
 const DUE_MAX: usize = 100_000;
+/// Namespaces that are looked at at the same time.
+const LOOKS_AT_ONCE: usize = 4;
 /// How many namespaces that a listing has found are looked at in an interval, about.
 const FOUND_PER_INTERVAL: u32 = 10_000;
 
@@ -31,25 +36,20 @@ const FOUND_PER_INTERVAL: u32 = 10_000;
 ///
 /// * `collector` — `None` where another node has the role: then only markers are left for it
 pub async fn run(engine: Engine, collector: Option<Collector>, until: impl Future<Output = ()>) {
-    let marks = Marks::new(engine.clone());
-    let collects = collector.is_some();
+    let marks = Marks::new(engine.clone(), collector.is_some());
     let marking = async {
         loop {
             tokio::time::sleep(WATCH).await;
             marks.write().await;
-            if !collects {
-                // Nobody asks.
-                marks.take_news();
-            }
         }
     };
     // Marking does not wait for looks, which may take long.
     let role = async {
-        match collector {
+        match &collector {
             Some(collector) => {
                 let every = collector.options().sweep;
                 let mut looks = Looks::new(&engine, collector, &marks);
-                tokio::join!(looks.go_on(), sweep::run(&engine, every));
+                context::in_background(async { tokio::join!(looks.go_on(), sweep::run(&engine, every)) }).await;
             }
             None => std::future::pending().await,
         }
@@ -69,19 +69,23 @@ pub async fn run(engine: Engine, collector: Option<Collector>, until: impl Futur
 struct Looks<'a> {
     runtime: Runtime,
     store: Store,
-    collector: Collector,
+    collector: &'a Collector,
     marks: &'a Marks,
     interval: Duration,
-    second_look: Duration,
     /// When each namespace with garbage is looked at next.
     due: Agenda<NsKey>,
     list_at: Duration,
+    /// What is due and waits for its turn, by organization.
+    waiting: Turns<NsKey>,
+    going_on: FuturesUnordered<BoxFuture<'a, (NsKey, Option<Duration>)>>,
+    /// The namespaces that wait or are looked at.
+    busy: BTreeSet<NsKey>,
 }
 
 impl<'a> Looks<'a> {
-    fn new(engine: &Engine, collector: Collector, marks: &'a Marks) -> Self {
+    fn new(engine: &Engine, collector: &'a Collector, marks: &'a Marks) -> Self {
         let runtime = engine.runtime().clone();
-        let (interval, second_look) = (collector.options().interval, collector.options().second_look);
+        let interval = collector.options().interval;
         Self {
             list_at: runtime.clock.boot() + runtime.rng.jitter(interval.min(Duration::from_secs(60))),
             store: engine.store().clone(),
@@ -89,8 +93,10 @@ impl<'a> Looks<'a> {
             collector,
             marks,
             interval,
-            second_look,
             due: Agenda::default(),
+            waiting: Turns::default(),
+            going_on: FuturesUnordered::new(),
+            busy: BTreeSet::new(),
         }
     }
 
@@ -99,9 +105,27 @@ impl<'a> Looks<'a> {
     }
 
     async fn go_on(&mut self) {
+        let mut watch = Box::pin(tokio::time::sleep(WATCH));
         loop {
-            tokio::time::sleep(WATCH).await;
-            self.tick().await;
+            tokio::select! {
+                biased;
+                Some((ns, wait)) = self.going_on.next() => {
+                    self.busy.remove(&ns);
+                    if let Some(wait) = wait {
+                        // What is due again at once waits for the next time.
+                        self.due.set(ns, self.now() + wait);
+                    }
+                }
+                () = &mut watch => {
+                    self.tick().await;
+                    watch = Box::pin(tokio::time::sleep(WATCH));
+                }
+            }
+            while self.going_on.len() < LOOKS_AT_ONCE
+                && let Some(ns) = self.waiting.pop()
+            {
+                self.going_on.push(self.look(ns));
+            }
         }
     }
 
@@ -119,11 +143,12 @@ impl<'a> Looks<'a> {
             }
         }
         let now = self.now();
-        // What is due again at once waits for the next time.
-        let due: Vec<NsKey> = std::iter::from_fn(|| self.due.pop_due(now)).collect();
-        for ns in due {
-            let tenant = Tenant::named(ns.org().as_str());
-            context::for_tenant(tenant, self.look(&ns)).await;
+        while let Some(ns) = self.due.pop_due(now) {
+            match self.busy.insert(ns.clone()) {
+                true => self.waiting.push(Tenant::named(ns.org().as_str()), ns),
+                // It was published to while it is looked at.
+                false => self.due.set(ns, now + self.interval),
+            }
         }
     }
 
@@ -138,7 +163,7 @@ impl<'a> Looks<'a> {
             if self.due.len() >= DUE_MAX {
                 break;
             }
-            if self.due.get(&ns).is_none() {
+            if self.due.get(&ns).is_none() && !self.busy.contains(&ns) {
                 // What is found at once is spread over the interval.
                 let spread = self.interval / FOUND_PER_INTERVAL * found;
                 self.due.set(ns, now + spread.min(self.interval));
@@ -148,54 +173,66 @@ impl<'a> Looks<'a> {
         Ok(())
     }
 
-    async fn look(&mut self, ns: &NsKey) {
-        let since = self.now();
-        let looked = self.collector.look_at(ns).await;
-        let now = self.now();
-        let wait = match looked {
-            Ok(Look {
-                looked: Looked::Clean,
-                newest,
-                ..
-            }) => {
-                if let Err(error) = self.unmark(ns, newest, since).await {
-                    tracing::debug!(namespace = %ns.namespace(), %error, "a marker of garbage was not removed");
+    /// Looks at a namespace; returns it with the time until the next look, `None` when it is clean.
+    fn look(&self, ns: NsKey) -> BoxFuture<'a, (NsKey, Option<Duration>)> {
+        let (collector, marks, interval) = (self.collector, self.marks, self.interval);
+        let (store, runtime) = (self.store.clone(), self.runtime.clone());
+        let tenant = Tenant::named(ns.org().as_str());
+        let look = async move {
+            let since = runtime.clock.boot();
+            let wait = match collector.look_at(&ns).await {
+                Ok(Look {
+                    looked: Looked::Clean,
+                    newest,
+                    ..
+                }) => {
+                    if let Err(error) = unmark((&store, &runtime), marks, &ns, (newest, since)).await {
+                        tracing::debug!(namespace = %ns.namespace(), %error, "a marker of garbage was not removed");
+                    }
+                    None
                 }
-                return;
-            }
-            Ok(look) => match look.looked {
-                Looked::Planned { .. } => self.second_look + WATCH,
-                // There may be more.
-                Looked::Deleted { .. } => Duration::ZERO,
-                Looked::Later => look.wait.unwrap_or_default().max(self.interval),
-                Looked::Elsewhere | Looked::Clean => self.interval,
-            },
-            Err(error) => {
-                metrics::counter!(telemetry::GC_FAILURES).increment(1);
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(org = %ns.org(), namespace = %ns.namespace(), error, "garbage was not collected");
-                self.interval
-            }
+                // The clocks that tell when it is due are not the same.
+                Ok(look) if matches!(look.looked, Looked::Planned { .. } | Looked::Deleted { .. }) => {
+                    Some(if look.wait.is_zero() {
+                        look.wait
+                    } else {
+                        look.wait + WATCH
+                    })
+                }
+                Ok(look) => Some(look.wait),
+                Err(error) => {
+                    metrics::counter!(telemetry::GC_FAILURES).increment(1);
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(org = %ns.org(), namespace = %ns.namespace(), error, "garbage was not collected");
+                    Some(interval)
+                }
+            };
+            (ns, wait)
         };
-        self.due.set(ns.clone(), now + wait);
+        context::for_tenant(tenant, look).boxed()
     }
+}
 
-    /// Removes the marker of a namespace, unless something was published since it was looked at. Costs a DELETE, a LIST
-    /// and perhaps a PUT.
-    ///
-    /// * `seen` — its newest manifest when it was looked at, after `since`
-    async fn unmark(&self, ns: &NsKey, seen: Gen, since: Duration) -> Result<(), StoreError> {
-        let marker = paths::collection_marker(ns);
-        self.store.delete(&marker).await?;
-        self.marks.removed(ns, since);
-        let manifests = ManifestStore::new(self.store.clone(), ns.clone(), self.runtime.cpu.clone());
-        let newest = manifests
-            .list()
-            .await
-            .map(|found| found.first().map_or(Gen::ZERO, |f| f.0));
-        if newest.map_or(true, |newest| newest != seen) {
-            self.store.put(&marker, Vec::new()).await?;
-        }
-        Ok(())
+/// Removes the marker of a namespace, unless something was published since it was looked at. Costs a DELETE, a LIST
+/// and perhaps a PUT.
+///
+/// * `seen` — its newest manifest when it was looked at, after `since`
+async fn unmark(
+    (store, runtime): (&Store, &Runtime),
+    marks: &Marks,
+    ns: &NsKey,
+    (seen, since): (Gen, Duration),
+) -> Result<(), StoreError> {
+    let marker = paths::collection_marker(ns);
+    store.delete(&marker).await?;
+    marks.removed(ns, since);
+    let manifests = ManifestStore::new(store.clone(), ns.clone(), runtime.cpu.clone());
+    let newest = manifests
+        .list()
+        .await
+        .map(|found| found.first().map_or(Gen::ZERO, |f| f.0));
+    if newest.map_or(true, |newest| newest != seen) {
+        store.put(&marker, Vec::new()).await?;
     }
+    Ok(())
 }

@@ -5,13 +5,15 @@
 //!
 //! # What stays true
 //!
-//! - A sweep covers everything that was written since the last one that was finished.
+//! - A sweep covers everything that was written since the last one that was finished; when that began is said by the
+//!   store's clock, as the dates of objects are. A node whose clock is wrong sweeps at a wrong time, and misses nothing.
 //! - Whose turn it is, is decided by who creates the object of the turn. Nothing relies on there being only one.
 //! - A marker that is put without need costs one look at the namespace.
 //!
 //! # Cost
 //!
-//! A LIST per thousand objects of all namespaces, once per interval for all nodes together; a LIST per node and interval.
+//! A LIST per thousand objects of all namespaces, and one more, once per interval for all nodes together; a LIST per node
+//! and interval.
 //! For each namespace that was written since the last sweep and is not marked as dirty, a GET; for each marker that is
 //! missing, a PUT. What is idle costs nothing but its place in the listing. (The listing of names would be shorter, but a
 //! request for each name would be needed to tell, and deleted namespaces, which have garbage, are not in it.)
@@ -25,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::Runtime;
 use crate::base::clock::wall_ms;
+use crate::base::seal::{sealed, unsealed};
 use crate::manifest::{ManifestError, ManifestStore};
 use crate::model::Seq;
 use crate::namespace::Engine;
@@ -48,6 +51,9 @@ pub enum SweepError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    /// A listing does not show what was written before it.
+    #[error("the store does not list what was just written")]
+    Listing,
 }
 
 /// What a sweep did.
@@ -63,7 +69,7 @@ pub struct Swept {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Turn {
     version: u32,
-    /// Wall time, milliseconds since the epoch.
+    /// By the store's clock, in milliseconds since the epoch; 0 until that is known.
     began_ms: u64,
     finished: bool,
 }
@@ -103,22 +109,16 @@ pub(super) async fn run(engine: &Engine, every: Duration) {
 ///
 /// Nothing is lost: the next sweep begins where the last one did that was finished.
 pub async fn sweep_if_due(store: &Store, runtime: &Runtime, every: Duration) -> Result<Option<Swept>, SweepError> {
-    let began_ms = wall_ms(runtime.clock.as_ref());
-    let number = began_ms / millis(every);
-    let mut earlier = Vec::new();
-    let mut listed = store.list(&paths::upkeep::sweeps(), None);
-    while let Some(meta) = listed.next().await {
-        earlier.extend(paths::upkeep::parse_sweep(&meta?.location));
-    }
-    earlier.sort_unstable();
+    let number = wall_ms(runtime.clock.as_ref()) / millis(every);
+    let mut earlier = turns(store).await?;
     // Turns of a clock that was far ahead would be the last for years.
-    let ahead = earlier.split_off(earlier.partition_point(|turn| *turn <= number.saturating_add(1)));
-    if earlier.last().is_some_and(|last| *last >= number) {
+    let ahead = earlier.split_off(earlier.partition_point(|turn| turn.0 <= number.saturating_add(1)));
+    if earlier.last().is_some_and(|last| last.0 >= number) {
         return Ok(None);
     }
     let mut turn = Turn {
         version: VERSION,
-        began_ms,
+        began_ms: 0,
         finished: false,
     };
     let key = paths::upkeep::sweep(number);
@@ -128,37 +128,58 @@ pub async fn sweep_if_due(store: &Store, runtime: &Runtime, every: Duration) -> 
         Err(CreateError::Exists | CreateError::Ambiguous(_)) => return Ok(None),
         Err(CreateError::Refused(error)) => return Err(error.into()),
     }
+    // This node's clock may be hours ahead; the next sweep would miss what is written until that time comes.
+    let own = turns(store).await?.into_iter().find(|turn| turn.0 == number);
+    turn.began_ms = own.ok_or(SweepError::Listing)?.1;
     let since_ms = last_finished(store, &earlier).await?.saturating_sub(MARGIN_MS);
     let swept = Sweep::new(store, runtime, since_ms).await?.all().await?;
     turn.finished = true;
     store.put(&key, encode(turn)).await?;
-    let old: Vec<Path> = earlier.into_iter().chain(ahead).map(paths::upkeep::sweep).collect();
+    let old: Vec<Path> = earlier
+        .iter()
+        .chain(&ahead)
+        .map(|turn| paths::upkeep::sweep(turn.0))
+        .collect();
     store.delete_all(&old).await?;
     Ok(Some(swept))
 }
 
 /// When the last sweep began that was finished; 0 when there is none. A GET for each that was not, and one more.
-async fn last_finished(store: &Store, earlier: &[u64]) -> Result<u64, StoreError> {
-    for number in earlier.iter().rev() {
+pub(super) async fn last_finished(store: &Store, earlier: &[(u64, u64)]) -> Result<u64, StoreError> {
+    for (number, written_ms) in earlier.iter().rev() {
         let body = store.get(&paths::upkeep::sweep(*number)).await?;
         if let Some(turn) = body.as_deref().and_then(decode)
             && turn.finished
         {
-            return Ok(turn.began_ms);
+            // It was written after it had begun.
+            return Ok(turn.began_ms.min(*written_ms));
         }
     }
     Ok(0)
 }
 
+/// The turns that there are, oldest first: the number of each, and when it was written, by the store's clock. One LIST.
+async fn turns(store: &Store) -> Result<Vec<(u64, u64)>, StoreError> {
+    let mut turns = Vec::new();
+    let mut listed = store.list(&paths::upkeep::sweeps(), None);
+    while let Some(meta) = listed.next().await {
+        let meta = meta?;
+        let written_ms = u64::try_from(meta.last_modified.timestamp_millis()).unwrap_or(0);
+        turns.extend(paths::upkeep::parse_sweep(&meta.location).map(|number| (number, written_ms)));
+    }
+    turns.sort_unstable();
+    Ok(turns)
+}
+
 fn encode(turn: Turn) -> Vec<u8> {
-    serde_json::to_vec(&turn).expect("numbers are JSON")
+    sealed(serde_json::to_vec(&turn).expect("numbers are JSON"))
 }
 
 fn decode(body: &[u8]) -> Option<Turn> {
     if body.len() > TURN_BYTES_MAX {
         return None;
     }
-    let turn: Turn = serde_json::from_slice(body).ok()?;
+    let turn: Turn = serde_json::from_slice(unsealed(body)?).ok()?;
     (turn.version == VERSION).then_some(turn)
 }
 

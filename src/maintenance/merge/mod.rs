@@ -16,7 +16,7 @@ use super::pace::Pace;
 use super::rows::{Piece, concat};
 use crate::base::Priority;
 use crate::cache::ReadKind;
-use crate::manifest::{Deletions, Manifest, ManifestSegment};
+use crate::manifest::{Deletions, Manifest, ManifestSegment, deletions_inline_max};
 use crate::model::Attribute;
 use crate::segment::{self, EncodeOptions, Segment, SegmentId, SegmentMeta};
 use crate::wal::Digest;
@@ -230,11 +230,12 @@ pub async fn publish(job: &Job, merged: &Merged, newest: (&Manifest, Digest)) ->
     let is_input = |s: &ManifestSegment| merged.inputs.iter().any(|i| i.meta.id == s.meta.id);
     let at = next.segments.iter().position(is_input).unwrap_or(0);
     next.segments.retain(|s| !is_input(s));
+    let inline_max = deletions_inline_max(next.segments.len() + merged.outputs.len());
     let mut made = Vec::with_capacity(merged.outputs.len());
     for (output, deleted) in merged.outputs.iter().zip(deleted) {
         let deletions = match deleted.is_empty() {
             true => Deletions::None,
-            false => job.manifests.put_deletions(deleted, job.new_name()).await?,
+            false => job.manifests.put_deletions(deleted, job.new_name(), inline_max).await?,
         };
         let meta = output.meta.clone();
         made.push(ManifestSegment { meta, deletions });

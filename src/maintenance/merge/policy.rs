@@ -26,8 +26,8 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// Bytes without the deleted rows.
-    fn live_bytes(&self) -> u64 {
+    /// Bytes without the deleted rows: what a merge reads.
+    pub fn live_bytes(&self) -> u64 {
         let bytes = u128::from(self.bytes) * u128::from(self.live) / u128::from(self.rows.max(1));
         u64::try_from(bytes).unwrap_or(u64::MAX)
     }

@@ -1,29 +1,36 @@
 //! Copies of namespaces whose rows are in segments.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::{FutureExt, TryStreamExt};
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
 use super::engine::{Node, name, org};
 use super::faults::{LARGE, large_segment, numbers};
 use super::*;
+use crate::manifest::Pin;
 use crate::manifest::tests::scripted::{Call, ScriptedStore};
 use crate::model::write::origin::OriginKind;
 use crate::namespace::{CopyFrom, CopyOutcome, Progress};
 use crate::store::paths::{self, NsKey};
 
 async fn copy(node: &Node, to: &str) -> crate::error::Result<CopyOutcome> {
-    let from = CopyFrom {
+    node.engine
+        .copy(&org(), &name(to), &from_docs(), &Progress::default())
+        .await
+}
+
+fn from_docs() -> CopyFrom {
+    CopyFrom {
         kind: OriginKind::Copy,
         org: org(),
         source: name("docs"),
         guard: None,
         num_shards: None,
         create_namespace: None,
-    };
-    node.engine.copy(&org(), &name(to), &from, &Progress::default()).await
+    }
 }
 
 /// Removes every object of a namespace.
@@ -130,5 +137,78 @@ fn a_copy_that_fails_leaves_the_destination_as_it_was() {
             copy(&node, to).await.expect("copied");
             assert_eq!(node.read(to).await, numbers(0..LARGE), "{failing}");
         }
+    });
+}
+
+/// Rows in one segment, of which every other one is deleted: more than a manifest holds of one segment.
+const HALF: u64 = 8_400;
+
+async fn half_deleted(node: &Node) -> BTreeMap<u64, i64> {
+    let rows: Vec<Json> = (0..HALF).map(|id| json!({"id": id, "n": id})).collect();
+    node.write("docs", json!({ "upsert_rows": rows })).await;
+    let indexer = node.indexer(|o| o.inline = false);
+    indexer.flush(&org(), &name("docs")).await.expect("flushed");
+    let deleted: Vec<u64> = (0..HALF).step_by(2).collect();
+    node.write("docs", json!({ "deletes": deleted })).await;
+    (0..HALF).filter(|id| id % 2 == 1).map(|id| (id, id as i64)).collect()
+}
+
+async fn objects(node: &Node, namespace: &str, kind: &str) -> Vec<String> {
+    let prefix = paths::upkeep::namespace_prefix(&NsKey::new(org(), name(namespace)));
+    let listed: Vec<_> = node.store.list(&prefix, None).try_collect().await.expect("listed");
+    let keys = listed.iter().map(|object| object.location.to_string());
+    keys.filter(|key| key.contains(kind)).collect()
+}
+
+#[test]
+fn what_begins_with_many_deleted_rows_has_them_beside_its_first_entry() {
+    run(async {
+        let backend = ScriptedStore::new();
+        let node = Node::new(&backend, 1);
+        let expected = half_deleted(&node).await;
+        for kind in [OriginKind::Branch, OriginKind::Copy] {
+            let to = kind.field().replace('_', "-");
+            let from = CopyFrom { kind, ..from_docs() };
+            let progress = Progress::default();
+            node.engine
+                .copy(&org(), &name(&to), &from, &progress)
+                .await
+                .expect("begun");
+            assert_eq!(objects(&node, &to, "/dv/").await.len(), 1, "{to}");
+            let pins = objects(&node, &to, "/pin/").await;
+            let pin = node
+                .store
+                .get(&pins[0].as_str().into())
+                .await
+                .expect("readable")
+                .expect("there");
+            let pin = Pin::decode(&pin).expect("a hold");
+            assert_eq!((pins.len(), pin.deletions.len()), (1, 1), "{to}");
+            assert_eq!(pin.segments.len(), usize::from(kind == OriginKind::Copy), "{to}");
+            assert_eq!(node.read(&to).await, expected, "{to}");
+            let fresh = Node::new(&backend, 2);
+            assert_eq!(fresh.read(&to).await, expected, "{to}");
+            let indexer = fresh.indexer(|o| o.inline = false);
+            indexer.flush(&org(), &name(&to)).await.expect("flushed");
+            assert_eq!(Node::new(&backend, 3).read(&to).await, expected, "{to}");
+        }
+    });
+}
+
+#[test]
+fn a_branch_whose_deleted_rows_the_store_does_not_take_is_not_begun() {
+    run(async {
+        let backend = ScriptedStore::new();
+        let node = Node::new(&backend, 1);
+        let expected = half_deleted(&node).await;
+        backend.listen(|call, key| {
+            let fails = call == Call::Put && key.as_ref().contains("/dv/");
+            async move { fails.then_some(Fault::Denied) }.boxed()
+        });
+        assert!(copy(&node, "copy").await.is_err());
+        assert_eq!(node.rows("copy").await, (0, 0));
+        backend.heal();
+        copy(&node, "copy").await.expect("copied");
+        assert_eq!(node.read("copy").await, expected);
     });
 }

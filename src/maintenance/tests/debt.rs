@@ -1,23 +1,23 @@
 //! Segments that are to be merged are found without another write, and merges end in spite of rivals.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures::FutureExt;
+use object_store::path::Path;
 use ulid::Ulid;
 
 use super::engine::{Node, name, org, seconds};
 use super::*;
 use crate::base::CpuPool;
-use crate::manifest::tests::scripted::{Call, ScriptedStore};
+use crate::manifest::tests::scripted::{Call, ScriptedStore, is_manifest};
 use crate::manifest::{Manifest, ManifestStore};
 use crate::model::Gen;
 use crate::segment::SegmentId;
 use crate::store::paths::NsKey;
 
 /// Writes and flushes ten rows so many times, each a segment of its own.
-async fn flush_often(node: &Node, times: u64) {
+pub async fn flush_often(node: &Node, times: u64) {
     let indexer = node.indexer(|o| (o.inline, o.merge_fan_out) = (false, 1_000));
     for batch in 0..times {
         node.upsert("docs", batch * 10..batch * 10 + 10).await;
@@ -27,7 +27,7 @@ async fn flush_often(node: &Node, times: u64) {
     assert_eq!(segments(node).await, times as usize);
 }
 
-async fn segments(node: &Node) -> usize {
+pub async fn segments(node: &Node) -> usize {
     node.manifest("docs").await.expect("flushed").segments.len()
 }
 
@@ -74,29 +74,24 @@ fn a_merge_is_published_however_many_manifests_rivals_publish_meanwhile() {
         let node = Node::new(&backend, 1);
         flush_often(&node, 8).await;
         let rival = Arc::new(Node::new(&backend.aside(), 2));
-        let count = Arc::new(AtomicU64::new(0));
-        backend.listen({
-            let (rival, count) = (rival.clone(), count.clone());
-            move |call, key| {
-                let is_manifest = call == Call::Put && key.as_ref().contains("/man/");
-                let (rival, count) = (rival.clone(), count.clone());
+        let published = backend.before(is_manifest, {
+            let rival = rival.clone();
+            move |n| {
+                let rival = rival.clone();
                 async move {
-                    if is_manifest && count.load(Ordering::Relaxed) < 7 {
-                        let n = count.fetch_add(1, Ordering::Relaxed);
+                    if n < 7 {
                         // One of them replaces a row that is merged.
                         rival.upsert("docs", n * 3..n * 3 + 1).await;
                         let indexer = rival.indexer(|o| (o.inline, o.merge_fan_out) = (false, 1_000));
                         let done = indexer.flush(&org(), &name("docs")).await.expect("flushed");
                         assert_eq!(done, Done::Published);
                     }
-                    None
                 }
-                .boxed()
             }
         });
         let indexer = node.indexer(|o| o.inline = false);
         let done = indexer.merge(&org(), &name("docs")).await.expect("merged");
-        assert_eq!((done, count.load(Ordering::Relaxed)), (Done::Published, 7));
+        assert_eq!((done, published.load(Ordering::Relaxed)), (Done::Published, 8));
         backend.heal();
         let manifest = node.manifest("docs").await.expect("there");
         assert_eq!((manifest.segments.len(), manifest.rows()), (8, 80));
@@ -114,24 +109,17 @@ fn a_merge_is_given_up_when_the_manifest_says_something_else_of_its_segments() {
         let node = Node::new(&backend, 1);
         flush_often(&node, 8).await;
         let rival = Arc::new(Node::new(&backend.aside(), 2));
-        let count = Arc::new(AtomicU64::new(0));
-        backend.listen({
-            let (rival, count) = (rival.clone(), count.clone());
-            move |call, key| {
-                let is_manifest = call == Call::Put && key.as_ref().contains("/man/");
-                let (rival, count) = (rival.clone(), count.clone());
-                async move {
-                    if is_manifest && count.fetch_add(1, Ordering::Relaxed) == 0 {
-                        publish(&rival, |next| {
-                            let seq = next.indexed_seq;
-                            let metas = next.segments.iter_mut().map(|s| &mut s.meta);
-                            metas.for_each(|meta| (meta.min_seq, meta.max_seq) = (seq, seq));
-                        })
-                        .await;
-                    }
-                    None
+        backend.before(is_manifest, move |n| {
+            let rival = rival.clone();
+            async move {
+                if n == 0 {
+                    publish(&rival, |next| {
+                        let seq = next.indexed_seq;
+                        let metas = next.segments.iter_mut().map(|s| &mut s.meta);
+                        metas.for_each(|meta| (meta.min_seq, meta.max_seq) = (seq, seq));
+                    })
+                    .await;
                 }
-                .boxed()
             }
         });
         let indexer = node.indexer(|o| o.inline = false);
@@ -169,16 +157,8 @@ fn a_manifest_that_cannot_be_taken_over_is_not_tried_at_every_look() {
         let whole = node.manifest("docs").await.expect("there");
         let gone = SegmentId(Ulid::from(99u128));
         publish(&node, |m| m.segments[0].meta.id = gone).await;
-        let tried = Arc::new(AtomicU64::new(0));
-        backend.listen({
-            let tried = tried.clone();
-            move |call, key| {
-                if call == Call::Get && key.as_ref().contains(&gone.0.to_string().to_lowercase()) {
-                    tried.fetch_add(1, Ordering::Relaxed);
-                }
-                async { None }.boxed()
-            }
-        });
+        let of_it = move |key: &Path| key.as_ref().contains(&gone.0.to_string().to_lowercase());
+        let tried = backend.count(move |call, key| call == Call::Get && of_it(key));
         let look = async || node.engine.newest(&org(), &name("docs")).await.is_err();
         for _ in 0..20 {
             assert!(look().await, "it names a segment that is gone");

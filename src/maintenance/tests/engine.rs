@@ -10,13 +10,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::world::rows_of;
 use super::*;
-use crate::base::{CpuPool, Ledger, MemoryShare, Rng, Runtime, TokioClock, TokioSpawner};
-use crate::config::StoreConfig;
+use crate::base::{CpuPool, Ledger, MemoryShare, Runtime, TokioClock};
+use crate::error::{ErrorKind, Result};
 use crate::maintenance::run as run_upkeep;
 use crate::manifest::tests::scripted::ScriptedStore;
 use crate::manifest::{Manifest, ManifestStore};
-use crate::model::{NamespaceName, OrgId};
-use crate::namespace::{Body, Engine, EngineOptions};
+use crate::model::{NamespaceName, OrgId, SettingsChange};
+use crate::namespace::{Body, Creation, Engine, EngineOptions};
 use crate::store::Store;
 use crate::store::paths::{self, NsKey};
 
@@ -42,23 +42,12 @@ impl Node {
 
     /// * `bytes` — for bodies, and as many for tails
     pub fn with_memory(backend: &ScriptedStore, seed: u64, bytes: u64) -> Self {
+        let clock = TokioClock::new(Duration::from_secs(1_700_000_000));
         let runtime = Runtime {
-            clock: Arc::new(TokioClock::new(Duration::from_secs(1_700_000_000))),
-            rng: Rng::seeded(seed),
-            spawner: Arc::new(TokioSpawner::default()),
-            cpu: CpuPool::inline(),
             memory: Ledger::new(bytes, bytes),
+            ..Runtime::of_tests(Arc::new(clock), seed)
         };
-        let config = StoreConfig {
-            url: "memory:".into(),
-            ..StoreConfig::default()
-        };
-        let store = Store::new(
-            Arc::new(backend.clone()),
-            runtime.clock.clone(),
-            runtime.rng.clone(),
-            &config,
-        );
+        let store = Store::of_tests(backend.clone(), &runtime);
         Self {
             engine: Engine::new(runtime.clone(), store.clone(), EngineOptions::default()),
             runtime,
@@ -79,6 +68,11 @@ impl Node {
     }
 
     pub async fn write(&self, namespace: &str, body: Json) {
+        self.try_write(&org(), namespace, body).await.expect("written");
+    }
+
+    /// Writes, to the namespace of any organization.
+    pub async fn try_write(&self, org: &OrgId, namespace: &str, body: Json) -> Result<()> {
         let bytes = body.to_string();
         let charge = self
             .runtime
@@ -89,10 +83,7 @@ impl Node {
             bytes: bytes.into(),
             charge,
         };
-        self.engine
-            .write(&org(), &name(namespace), body)
-            .await
-            .expect("written");
+        self.engine.write(org, &name(namespace), body).await.map(drop)
     }
 
     pub async fn upsert(&self, namespace: &str, ids: std::ops::Range<u64>) {
@@ -299,5 +290,66 @@ fn segments_get_the_indexes_that_the_schema_asks_for() {
             "once"
         );
         node.stop.cancel();
+    });
+}
+
+#[test]
+fn a_flush_does_not_empty_a_full_namespace() {
+    run(async {
+        let backend = ScriptedStore::new();
+        let node = Node::new(&backend, 1);
+        let settings = SettingsChange {
+            size_limit: Some(Some(10_000)),
+            ..SettingsChange::default()
+        };
+        let creation = Creation { settings, schema: None };
+        node.engine
+            .create(&org(), &name("docs"), creation)
+            .await
+            .expect("created");
+        let indexer = node.indexer(|_| ());
+        let mut written = 0;
+        let refused = loop {
+            let row = json!({"id": written, "text": "x".repeat(500)});
+            if let Err(error) = node.try_write(&org(), "docs", json!({ "upsert_rows": [row] })).await {
+                break error;
+            }
+            written += 1;
+            assert!(written < 100, "it is full at some time");
+            indexer.flush(&org(), &name("docs")).await.expect("flushed");
+        };
+        assert_eq!(
+            (refused.kind, refused.code),
+            (ErrorKind::QuotaExceeded, Some("quota_size_limit"))
+        );
+        assert_eq!(node.rows("docs").await, (written, 0));
+        let known = node.engine.metadata(&org(), &name("docs")).await.expect("described");
+        assert_eq!((known.unindexed_bytes, known.stored_bytes), (0, known.approx_bytes));
+        assert!((9_400..=10_000).contains(&known.stored_bytes), "{}", known.stored_bytes);
+    });
+}
+
+#[test]
+fn a_namespace_is_marked_when_it_is_closed_and_only_if_it_is_dirty() {
+    run(async {
+        for flushes in [false, true] {
+            let backend = ScriptedStore::new();
+            let node = Node::new(&backend, 1);
+            node.upsert("docs", 0..5).await;
+            match flushes {
+                true => {
+                    let done = node.indexer(|_| ()).flush(&org(), &name("docs")).await;
+                    assert_eq!(done.expect("flushed"), Done::Published);
+                }
+                // As an indexer does that looked at the log just before the entry came.
+                false => {
+                    let marker = paths::dirty_marker(&NsKey::new(org(), name("docs")));
+                    node.store.delete(&marker).await.expect("deleted");
+                }
+            }
+            node.engine.close();
+            seconds(2).await;
+            assert_eq!(node.marked().await, usize::from(!flushes));
+        }
     });
 }

@@ -84,6 +84,8 @@ fn a_write_whose_stored_rows_cannot_be_read_after_it_is_durable_is_there_once() 
             let mut expected = numbers(0..LARGE);
             expected.extend([(7, 700), (8, 800)]);
             backend.heal();
+            // The store is asked again in a moment.
+            seconds(2).await;
             assert_eq!(node.read("docs").await, expected, "patched: {patched}");
             assert_eq!(first.read("docs").await, expected);
             assert_eq!(Node::new(&backend, 3).read("docs").await, expected);
@@ -119,6 +121,7 @@ fn entries_are_applied_when_the_segments_can_be_read_again() {
             "it cannot say what the log says"
         );
         path.heal();
+        seconds(2).await;
         let mut expected = numbers(0..LARGE);
         expected.insert(3, 300);
         expected.remove(&4);

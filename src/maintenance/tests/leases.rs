@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::maintenance::lease::take;
+use crate::maintenance::lease::{holder, take};
 use crate::store::Store;
 use crate::store::paths::{self, NsKey};
 
@@ -11,7 +11,8 @@ async fn by(store: &Store, ns: &NsKey, node: u128, now_ms: u64) -> bool {
     let span = Duration::from_secs(60);
     let taken = take(store, ns, "index", node, now_ms, span)
         .await
-        .expect("the store answers");
+        .expect("the store answers")
+        .ours();
     if let Some(lease) = taken {
         assert!(lease.covers(now_ms, Duration::from_secs(59)) && !lease.covers(now_ms, span));
     }
@@ -37,6 +38,27 @@ fn a_lease_is_held_by_one_until_it_runs_out() {
         let newest = paths::lease(&ns, "index", 5);
         store.put(&newest, "nonsense").await.expect("put");
         assert!(by(store, &ns, 2, 200_001).await);
+    });
+}
+
+#[test]
+fn a_damaged_lease_is_nobodys() {
+    run(async {
+        let world = World::new(true);
+        let (store, ns) = (&world.workshop.store, world.job().ns().clone());
+        assert!(by(store, &ns, 1, 1_000).await);
+        let lease = |term| paths::lease(&ns, "index", term);
+        let whole = store.get(&lease(1)).await.expect("readable").expect("it was taken");
+        for at in 0..whole.len() {
+            let mut damaged = whole.to_vec();
+            damaged[at] ^= 1;
+            store.put(&lease(1), damaged).await.expect("put");
+            assert_eq!(holder(store, &ns, "index", 1).await.expect("readable"), None, "{at}");
+            assert!(by(store, &ns, 2, 2_000).await, "{at}");
+            store.delete(&lease(2)).await.expect("deleted");
+        }
+        store.put(&lease(1), whole).await.expect("put");
+        assert!(!by(store, &ns, 2, 2_000).await);
     });
 }
 

@@ -9,9 +9,8 @@ use arrow::buffer::Buffer;
 use futures::TryStreamExt;
 use uuid::Uuid;
 
-use crate::base::{Clock, CpuPool, Ledger, Rng, Runtime, TokioClock, TokioSpawner};
+use crate::base::{CpuPool, Runtime, TokioClock};
 use crate::cache::{Cache, CacheOptions, ReadKind};
-use crate::config::StoreConfig;
 use crate::maintenance::merge::{self, Merged};
 use crate::maintenance::{Job, Outcome, Pace, UpkeepOptions, Workshop, flush};
 use crate::manifest::tests::scripted::ScriptedStore;
@@ -99,20 +98,8 @@ fn upsert(ids: &[u64], n: i64) -> Operation {
 impl World {
     pub fn new(inline: bool) -> Self {
         let backend = ScriptedStore::new();
-        let config = StoreConfig {
-            url: "memory:".into(),
-            ..StoreConfig::default()
-        };
-        let clock: Arc<dyn Clock> = Arc::new(TokioClock::new(Duration::from_secs(1_000)));
-        let rng = Rng::seeded(11);
-        let store = Store::new(Arc::new(backend.clone()), clock.clone(), rng.clone(), &config);
-        let runtime = Runtime {
-            clock,
-            rng,
-            spawner: Arc::new(TokioSpawner::default()),
-            cpu: CpuPool::inline(),
-            memory: Ledger::new(1 << 30, 1 << 30),
-        };
+        let runtime = Runtime::of_tests(Arc::new(TokioClock::new(Duration::from_secs(1_000))), 11);
+        let store = Store::of_tests(backend.clone(), &runtime);
         let options = UpkeepOptions::default();
         let mut world = Self {
             workshop: Workshop {

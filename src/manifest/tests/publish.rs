@@ -52,7 +52,12 @@ async fn generations_are_published_and_found() {
             assert_eq!(store.listed().await.expect("read"), last);
         }
         let last = last.expect("twelve");
-        assert_eq!(store.newer_than(Gen(7)).await.expect("read").as_ref(), Some(&last));
+        for known in [0, 3, 7, 8, 10] {
+            let before = backend.calls();
+            assert_eq!(store.newer_than(Gen(known)).await.expect("read").as_ref(), Some(&last));
+            let calls = backend.calls() - before;
+            assert!(calls <= 6, "{calls} requests after generation {known} of 12");
+        }
         assert_eq!(store.newer_than(Gen(12)).await.expect("read"), None);
         let list = store.list().await.expect("listed");
         assert_eq!(
@@ -248,7 +253,10 @@ async fn many_deleted_rows_get_an_object() {
     let backend = ScriptedStore::new();
     let store = manifests(&backend, false);
     let rows: RoaringBitmap = (0..30_000u32).map(|n| n * 2).collect();
-    let deletions = store.put_deletions(rows.clone(), Ulid::from(5u128)).await.expect("put");
+    let deletions = store
+        .put_deletions(rows.clone(), Ulid::from(5u128), DELETIONS_INLINE_BYTES_MAX)
+        .await
+        .expect("put");
     assert!(matches!(&deletions, Deletions::Object(o) if o.rows == 30_000));
     let named = segment(1, 60_000, deletions);
     assert_eq!(*store.deletions(&named).await.expect("read"), rows);
@@ -264,7 +272,11 @@ async fn many_deleted_rows_get_an_object() {
         Err(ManifestError::Missing { .. })
     ));
     let few = store
-        .put_deletions([1, 2].into_iter().collect(), Ulid::from(6u128))
+        .put_deletions(
+            [1, 2].into_iter().collect(),
+            Ulid::from(6u128),
+            DELETIONS_INLINE_BYTES_MAX,
+        )
         .await
         .expect("none put");
     assert_eq!(store.deletions(&segment(1, 3, few)).await.expect("inline").len(), 2);

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use object_store::memory::InMemory;
@@ -38,6 +40,11 @@ pub enum Call {
 
 /// Does something before a call, and says what happens to it.
 type Between = dyn Fn(Call, &Path) -> BoxFuture<'static, Option<Fault>> + Send + Sync;
+
+/// Whether it is the creation of a manifest.
+pub fn is_manifest(call: Call, key: &Path) -> bool {
+    call == Call::Put && key.as_ref().contains("/man/")
+}
 
 impl Fault {
     pub const ALL: [Fault; 4] = [Fault::Before, Fault::After, Fault::Conflict, Fault::Denied];
@@ -76,6 +83,33 @@ impl ScriptedStore {
     /// Has each GET and PUT wait for what `between` does, and meet the fault that it says.
     pub fn listen(&self, between: impl Fn(Call, &Path) -> BoxFuture<'static, Option<Fault>> + Send + Sync + 'static) {
         self.script.lock().expect("whole").between = Some(Arc::new(between));
+    }
+
+    /// Counts the calls from now on that are `such`.
+    pub fn count(&self, such: impl Fn(Call, &Path) -> bool + Send + Sync + 'static) -> Arc<AtomicU64> {
+        self.before(such, |_| async {})
+    }
+
+    /// Has each call from now on that is `such` wait for what `act` does, which is told how many there were before it.
+    /// Returns their count.
+    pub fn before<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        such: impl Fn(Call, &Path) -> bool + Send + Sync + 'static,
+        act: impl Fn(u64) -> F + Send + Sync + 'static,
+    ) -> Arc<AtomicU64> {
+        let count = Arc::new(AtomicU64::new(0));
+        let counted = count.clone();
+        self.listen(move |call, key| {
+            let acting = such(call, key).then(|| act(counted.fetch_add(1, Ordering::Relaxed)));
+            async move {
+                if let Some(acting) = acting {
+                    acting.await;
+                }
+                None
+            }
+            .boxed()
+        });
+        count
     }
 
     /// The `n`-th call from now, counted from 0, meets this fault.

@@ -180,6 +180,11 @@ impl<'a> Draft<'a> {
             let max = self.limits.attributes_max;
             return Err(Invalid::new(format!("a namespace may have at most {max} attributes")));
         }
+        if !self.schema.has_numbers_for(1) {
+            return Err(Invalid::new(
+                "the namespace has had so many attributes that no number is left for a new one",
+            ));
+        }
         if !ty.is_vector() {
             return Ok(());
         }

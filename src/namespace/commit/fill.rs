@@ -66,7 +66,7 @@ impl CommitLoop {
             let (sent, proven) = tokio::join!(append, self.follower.prove());
             let elsewhere = match proven {
                 // A guess that the log is empty.
-                Ok((listed, _)) if base.namespace.is_none() => self.follower.begins_elsewhere(listed.newest).await,
+                Ok((listed, _)) if base.namespace.is_none() => self.follower.begins_elsewhere(listed).await,
                 Ok(_) => Ok(false),
                 Err(trouble) => Err(trouble),
             };
@@ -128,8 +128,11 @@ impl CommitLoop {
                 Ok(Some(found)) => return Some(self.owned_by(found, sealed, start).await),
                 Err(LogError::Store(error)) => error,
                 Err(damaged) => {
-                    state.unreadable(ours.seq, damaged);
-                    return Some(Slot::Unknown.into());
+                    return Some(Filled::Decided(match state.unreadable(ours.seq, damaged) {
+                        // Whole, and nothing that this node has written: the slot is taken.
+                        newer @ Trouble::Newer(_) => Slot::NotWritten(newer),
+                        _ => Slot::Unknown,
+                    }));
                 }
             };
             tracing::warn!(namespace = %state.name, seq = %ours.seq, %error, "cannot read a contested slot");
@@ -178,7 +181,7 @@ impl CommitLoop {
             }
             // It is durable, and what it did is known. Whoever reads, or writes the next entry, finds it in the log and
             // applies it first.
-            Err(trouble @ (Trouble::Unavailable(_) | Trouble::Damaged(_))) => {
+            Err(trouble @ (Trouble::Unavailable(_) | Trouble::Damaged(_) | Trouble::Newer(_))) => {
                 tracing::warn!(namespace = %state.name, ?trouble, "an entry is durable and could not be applied yet");
                 Slot::Ours
             }

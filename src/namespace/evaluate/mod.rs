@@ -4,6 +4,7 @@ mod by_filter;
 mod condition;
 mod rows;
 mod search;
+mod smallest;
 mod stored;
 
 use std::collections::HashMap;
@@ -31,7 +32,7 @@ use super::copy::CopyRequest;
 use super::create::CreateRequest;
 use super::settings::{check_deletable, check_size, check_writable, effective, sharding_of_write};
 use super::state::Moment;
-use super::{Body, embed};
+use super::{Body, check_indexed, embed};
 
 /// A request to be committed, and what its caller may do.
 pub(super) struct Change {
@@ -148,7 +149,7 @@ pub(super) fn evaluate(
         limits,
         exists: base.exists(),
         id: base.database_id(),
-        bytes: base.unindexed_bytes,
+        bytes: base.stored_bytes(),
         schema: base.schema.clone(),
         rows: Rows::of(base),
         answered: HashMap::new(),
@@ -170,7 +171,7 @@ struct Evaluation<'a> {
     exists: bool,
     /// Of a namespace that exists in `base`.
     id: Option<Uuid>,
-    /// Bytes of the log, and logical ones of the requests so far.
+    /// Bytes as metadata count them, and logical ones of the requests so far.
     bytes: u64,
     schema: Arc<Schema>,
     rows: Rows,
@@ -284,6 +285,9 @@ impl Evaluation<'_> {
         if !write.schema.is_empty() || !operations.iter().all(deletes) {
             check_size(&self.settings, self.name, self.bytes, counts.logical_bytes)?;
         }
+        // The slot that is tried is the one after `base`, so that no tail is ever longer than the limit and one entry,
+        // however many nodes write.
+        check_indexed(write, self.base.unindexed_bytes, self.limits)?;
         let mut effects = self.effects(write.schema.clone(), operations, counts);
         effects.staged = staged;
         effects.key = request.key;

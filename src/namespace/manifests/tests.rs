@@ -7,9 +7,8 @@ use super::super::options::EngineOptions;
 use super::super::pins::PinTable;
 use super::super::state::Seams;
 use super::*;
-use crate::base::{CpuPool, Ledger, Rng, Runtime, TokioClock, TokioSpawner};
+use crate::base::{Runtime, TokioClock};
 use crate::cache::Cache;
-use crate::config::StoreConfig;
 use crate::manifest::ManifestStore;
 use crate::manifest::tests::scripted::ScriptedStore;
 use crate::model::{NamespaceName, OrgId};
@@ -19,19 +18,8 @@ use crate::wal::Log;
 
 /// The follower of a namespace that nobody has asked for yet.
 fn follower(backend: &ScriptedStore) -> Follower {
-    let runtime = Runtime {
-        clock: Arc::new(TokioClock::new(Duration::from_secs(1_700_000_000))),
-        rng: Rng::seeded(3),
-        spawner: Arc::new(TokioSpawner::default()),
-        cpu: CpuPool::inline(),
-        memory: Ledger::new(1 << 30, 1 << 30),
-    };
-    let config = StoreConfig {
-        url: "memory:".into(),
-        ..StoreConfig::default()
-    };
-    let (clock, rng) = (runtime.clock.clone(), runtime.rng.clone());
-    let store = Store::new(Arc::new(backend.clone()), clock, rng, &config);
+    let runtime = Runtime::of_tests(Arc::new(TokioClock::new(Duration::from_secs(1_700_000_000))), 3);
+    let store = Store::of_tests(backend.clone(), &runtime);
     let name = (OrgId::default_org(), NamespaceName::parse("docs").expect("a name"));
     let key = NsKey::new(name.0.clone(), name.1.clone());
     let options = EngineOptions::default();
@@ -69,13 +57,13 @@ async fn a_newer_manifest_that_is_not_taken_over_proves_nothing() {
         .publish(&manifest(3), &|| true)
         .await
         .expect("published");
-    follower.look_for_manifest().await.expect("looked");
+    follower.look_for_manifest(Pace::Now).await.expect("looked");
     assert_eq!(state.snapshot().generation, Gen::ZERO);
     assert!(
         !state.index_proven.load(Ordering::Relaxed),
         "the one in use is not the newest"
     );
-    assert!(!follower.adopt(&manifest(3)).await.expect("not now"));
+    assert!(!follower.adopt(&manifest(3), Pace::Now).await.expect("not now"));
 }
 
 #[tokio::test]

@@ -52,7 +52,7 @@ pub(super) enum Groups {
 ///
 /// # Errors
 ///
-/// The rows have too many combinations of elements.
+/// The rows have too many combinations of elements, or too long keys.
 pub(super) fn find(asked: &BoundAggregation, parts: Parts<'_>, selected: &[Selected]) -> Result<Keys, Invalid> {
     let mut combinations = 0;
     let (mut seen, mut hashed) = (dense::Seen::new(), Vec::new());
@@ -65,7 +65,7 @@ pub(super) fn find(asked: &BoundAggregation, parts: Parts<'_>, selected: &[Selec
     let least = match asked.keys.as_slice() {
         [] => LeastKeys::One,
         [only] if only.source.has_words() => {
-            let mut least = Least::new(asked.limit);
+            let mut least = Least::new(asked);
             for (chunk, rows) in hashed {
                 each_word(only.source, chunk, rows, |_, key| least.offer(&key));
             }
@@ -74,10 +74,10 @@ pub(super) fn find(asked: &BoundAggregation, parts: Parts<'_>, selected: &[Selec
                 let keys = numbers.iter().map(|number| dense::word_of(combined, number as u32));
                 keys.for_each(|key| least.offer(&key));
             }
-            LeastKeys::Words(least.into_keys())
+            LeastKeys::Words(least.into_keys()?)
         }
         keys => {
-            let mut least = Least::new(asked.limit);
+            let mut least = Least::new(asked);
             for (chunk, rows) in hashed {
                 let mut rows = KeysOfRows::new(keys, chunk, rows);
                 rows.count_combinations(&mut combinations, asked.combinations_max)?;
@@ -91,7 +91,7 @@ pub(super) fn find(asked: &BoundAggregation, parts: Parts<'_>, selected: &[Selec
                     least.offer(key.as_slice());
                 }
             }
-            LeastKeys::Bytes(least.into_keys())
+            LeastKeys::Bytes(least.into_keys()?)
         }
     };
     Ok(Keys {
@@ -148,11 +148,11 @@ impl Groups {
     ///
     /// # Errors
     ///
-    /// All rows together have too many combinations of elements.
+    /// All rows together have too many combinations of elements, or too long keys.
     pub fn number(asked: &BoundAggregation, found: Vec<Keys>) -> Result<Self, Invalid> {
         let combinations = found.iter().map(|k| k.combinations).sum();
         check_combinations(combinations, asked.combinations_max)?;
-        let (mut words, mut bytes) = (Least::new(asked.limit), Least::new(asked.limit));
+        let (mut words, mut bytes) = (Least::new(asked), Least::new(asked));
         for keys in found {
             match keys.least {
                 LeastKeys::One => {}
@@ -162,8 +162,8 @@ impl Groups {
         }
         Ok(match asked.keys.as_slice() {
             [] => Groups::One,
-            [only] if only.source.has_words() => Groups::Words(Numbered::new(words.into_keys())),
-            _ => Groups::Bytes(Numbered::new(bytes.into_keys())),
+            [only] if only.source.has_words() => Groups::Words(Numbered::new(words.into_keys()?)),
+            _ => Groups::Bytes(Numbered::new(bytes.into_keys()?)),
         })
     }
 
@@ -264,15 +264,40 @@ impl Groups {
 struct Least<K> {
     k: usize,
     keys: HashSet<K>,
+    /// What they take in memory.
+    bytes: usize,
+    bytes_max: usize,
+    /// Whether the `k` smallest take more: then keys are no longer kept.
+    is_full: bool,
     /// The k-th smallest at the last cut.
     bound: Option<K>,
 }
 
-impl<K: Ord + Hash + Clone> Least<K> {
-    fn new(k: usize) -> Self {
+/// What a key takes besides itself.
+trait Beside {
+    fn beside(&self) -> usize;
+}
+
+impl Beside for WordKey {
+    fn beside(&self) -> usize {
+        0
+    }
+}
+
+impl Beside for Vec<u8> {
+    fn beside(&self) -> usize {
+        self.len()
+    }
+}
+
+impl<K: Ord + Hash + Clone + Beside> Least<K> {
+    fn new(asked: &BoundAggregation) -> Self {
         Self {
-            k,
+            k: asked.limit,
             keys: HashSet::new(),
+            bytes: 0,
+            bytes_max: asked.distinct_bytes_max,
+            is_full: false,
             bound: None,
         }
     }
@@ -282,12 +307,20 @@ impl<K: Ord + Hash + Clone> Least<K> {
         K: Borrow<Q>,
     {
         let is_beyond = self.bound.as_ref().is_some_and(|b| key > b.borrow());
-        if is_beyond || self.k == 0 || self.keys.contains(key) {
+        if is_beyond || self.is_full || self.k == 0 || self.keys.contains(key) {
             return;
         }
-        self.keys.insert(key.to_owned());
+        let key = key.to_owned();
+        self.bytes += key.beside();
+        self.keys.insert(key);
         if self.keys.len() >= (2 * self.k).max(64) {
             self.cut();
+        }
+        if self.bytes > self.bytes_max {
+            if self.keys.len() > self.k {
+                self.cut();
+            }
+            self.is_full = self.bytes > self.bytes_max;
         }
     }
 
@@ -296,15 +329,26 @@ impl<K: Ord + Hash + Clone> Least<K> {
         let (_, bound, _) = keys.select_nth_unstable(self.k - 1);
         self.bound = Some(bound.clone());
         keys.truncate(self.k);
+        self.bytes = keys.iter().map(Beside::beside).sum();
         self.keys.extend(keys);
     }
 
     /// At most `k`, in any order.
-    fn into_keys(mut self) -> Vec<K> {
+    ///
+    /// # Errors
+    ///
+    /// They take too much memory.
+    fn into_keys(mut self) -> Result<Vec<K>, Invalid> {
+        if self.is_full {
+            return Err(Invalid::new(format!(
+                "the keys of the groups have more than {} bytes; narrow the filter, or group by shorter values",
+                self.bytes_max
+            )));
+        }
         if self.keys.len() > self.k {
             self.cut();
         }
-        self.keys.into_iter().collect()
+        Ok(self.keys.into_iter().collect())
     }
 }
 

@@ -12,6 +12,7 @@ use crate::base::{Bitset, Priority};
 use crate::error::Result;
 use crate::index::attribute::{AttributeIndex, Codes, Combined, Group, Key};
 use crate::model::{AttrId, Direction};
+use crate::query::budget::Borrowed;
 use crate::query::costs;
 use crate::query::key::Source;
 use crate::query::reader::Reader;
@@ -110,14 +111,14 @@ impl Ways {
 /// Counts the selected rows of a segment by their values. `None` when an index does not answer, or when that reads more
 /// than the columns.
 ///
-/// Costs some reads of indexes, one index after the other.
+/// Costs some reads of indexes, one index after the other. With the tally comes the memory that it takes.
 ///
 /// * `selected` — the rows that are aggregated, at least one
 pub(in crate::query) async fn tally(
     reader: Reader<'_>,
     asked: &BoundAggregation,
     selected: &Bitset,
-) -> Result<Option<Tally>> {
+) -> Result<Option<(Tally, Borrowed)>> {
     let is_all = selected.count() == selected.len();
     let Some(ways) = Ways::of(reader, asked, is_all).await? else {
         return Ok(None);
@@ -128,6 +129,7 @@ pub(in crate::query) async fn tally(
     let index = |source| ways.index(source);
     let functions = asked.aggregates.iter().map(|a| a.function);
     let selected = Arc::new(selected.clone());
+    let mut memory = reader.budget.borrow(0)?;
     let mut tally = Tally {
         rows: selected.count() as u64,
         groups: Vec::new(),
@@ -135,7 +137,7 @@ pub(in crate::query) async fn tally(
         values: Vec::with_capacity(asked.aggregates.len()),
     };
     if let Some((source, index)) = asked.keys().next().and_then(|source| Some((source, index(source)?))) {
-        tally.groups = groups(reader, source, index, &selected, asked.limit).await?;
+        tally.groups = groups(reader, source, index, &selected, asked.limit, &mut memory).await?;
         let nulls = index.count_nulls(&selected).await;
         tally.nulls = nulls.map_err(|e| reader.index_error(e))?;
     }
@@ -145,28 +147,32 @@ pub(in crate::query) async fn tally(
             Some((source, index)) => match function {
                 Function::Min(_) => extreme(reader, index, &selected, Direction::Asc).await?,
                 Function::Max(_) => extreme(reader, index, &selected, Direction::Desc).await?,
-                _ => groups(reader, source, index, &selected, usize::MAX).await?,
+                _ => groups(reader, source, index, &selected, usize::MAX, &mut memory).await?,
             },
         };
         tally.values.push(values);
     }
-    Ok(Some(tally))
+    Ok(Some((tally, memory)))
 }
 
+/// * `memory` — what they take is added to it
 async fn groups(
     reader: Reader<'_>,
     source: Source,
     index: &AttributeIndex,
     selected: &Arc<Bitset>,
     limit: usize,
+    memory: &mut Borrowed,
 ) -> Result<Vec<Group>> {
     // Blocks know how many rows there are in all: then no row is looked at.
     let groups = if selected.count() < selected.len()
         && let Some(id) = source.attribute()
-        && let Some(codes) = reader.codes(id, index).await?
+        && let Some((codes, _memory)) = reader.codes(id, index).await?
     {
         groups_of_codes(reader, codes, selected).await?
     } else {
+        let groups = index.distinct().map_or(0, |values| limit.min(values as usize));
+        let _memory = reader.budget.borrow(groups * size_of::<Group>())?;
         let found = index.groups(selected, Bound::Unbounded, limit).await;
         let found = found.map_err(|e| reader.index_error(e))?;
         found.map(|g| g.groups).unwrap_or_default()
@@ -175,8 +181,7 @@ async fn groups(
         Key::Word(_) => 0,
         Key::Bytes(bytes) => bytes.len(),
     };
-    let memory: usize = groups.iter().map(|g| size_of::<Group>() + bytes(&g.key)).sum();
-    reader.budget.take(memory)?;
+    memory.grow(groups.iter().map(|g| size_of::<Group>() + bytes(&g.key)).sum())?;
     Ok(groups)
 }
 
@@ -200,7 +205,9 @@ async fn groups_of_codes(reader: Reader<'_>, codes: Arc<Codes>, selected: &Arc<B
     };
     let step = job_rows(selected.len(), codes.count() as usize);
     let tables = selected.len().div_ceil(step) * codes.count() as usize;
-    let _memory = reader.budget.borrow(tables * size_of::<u64>())?;
+    // The tables, and the groups made of them.
+    let groups = codes.count() as usize * size_of::<Group>();
+    let _memory = reader.budget.borrow(tables * size_of::<u64>() + groups)?;
     let jobs = (0..selected.len()).step_by(step).map(|start| {
         let (count, end) = (count.clone(), selected.len().min(start + step));
         move || count(start..end)

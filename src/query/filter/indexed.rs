@@ -17,6 +17,13 @@ pub(super) enum Question {
     Index(Predicate),
 }
 
+impl Question {
+    /// Whether values are matched with a pattern: of 256 values, each 4 KiB long, that can take a minute.
+    pub fn is_pattern(&self) -> bool {
+        matches!(self, Question::Index(Predicate::Pattern(_)))
+    }
+}
+
 /// A filter and what indexes are asked for it. Made once per query.
 #[derive(Default)]
 pub(in crate::query) struct Prepared {

@@ -38,11 +38,12 @@ pub use evaluate::{evaluate, evaluate_rows, matches_row};
 pub(super) use indexed::Prepared;
 pub(super) use stored::{Planned, Stored};
 
-use std::ops::RangeInclusive;
+use std::collections::BTreeSet;
+use std::ops::{Bound, RangeInclusive};
 use std::sync::Arc;
 
 use super::needs::Needs;
-use crate::model::AttrId;
+use crate::model::{AttrId, Id, IdKind};
 use fuzzy::FuzzyQuery;
 use pattern::Pattern;
 use set::Set;
@@ -89,6 +90,49 @@ impl BoundFilter {
                 Target::Id => needs.ids = true,
                 Target::Attribute(id) => needs.column(id),
             },
+        }
+    }
+
+    /// The bounds of the ids that pass, where it says nothing else and these are all on one side of an id, or between two.
+    pub(super) fn ids(&self, kind: IdKind) -> Option<(Bound<Id>, Bound<Id>)> {
+        let BoundFilter::Test(test) = self else { return None };
+        let (Target::Id, Condition::Scalar(atom), false) = (test.target, &test.condition, test.negated) else {
+            return None;
+        };
+        let (comparison, bytes) = match atom {
+            // A single id is looked up.
+            Atom::UInt(range) if range.start() == range.end() => return None,
+            Atom::UInt(range) => {
+                let bound = |n: &u64| Bound::Included(Id::UInt(*n));
+                return (kind == IdKind::UInt).then(|| (bound(range.start()), bound(range.end())));
+            }
+            Atom::Bytes(comparison, bytes) => (comparison, bytes),
+            _ => return None,
+        };
+        let id = match kind {
+            IdKind::Uuid => Id::Uuid(uuid::Uuid::from_slice(bytes).ok()?),
+            IdKind::String => Id::String(std::str::from_utf8(bytes).ok()?.into()),
+            IdKind::UInt => return None,
+        };
+        match comparison {
+            Comparison::Eq => None,
+            Comparison::Lt => Some((Bound::Unbounded, Bound::Excluded(id))),
+            Comparison::Lte => Some((Bound::Unbounded, Bound::Included(id))),
+            Comparison::Gt => Some((Bound::Excluded(id), Bound::Unbounded)),
+            Comparison::Gte => Some((Bound::Included(id), Bound::Unbounded)),
+        }
+    }
+
+    /// Adds the attributes whose tokens are looked for.
+    pub(super) fn searched(&self, attributes: &mut BTreeSet<AttrId>) {
+        match self {
+            BoundFilter::And(list) | BoundFilter::Or(list) => list.iter().for_each(|f| f.searched(attributes)),
+            BoundFilter::Not(inner) => inner.searched(attributes),
+            BoundFilter::Test(test) => {
+                if let (Condition::Tokens(_), Target::Attribute(id)) = (&test.condition, test.target) {
+                    attributes.insert(id);
+                }
+            }
         }
     }
 

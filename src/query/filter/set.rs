@@ -24,6 +24,14 @@ impl<T: Eq + Hash> Set<T> {
 }
 
 impl<T> Set<T> {
+    /// How many values.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Set::Few(list) => list.len(),
+            Set::Many(set) => set.len(),
+        }
+    }
+
     /// The values, in no particular order.
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
         let (few, many) = match self {

@@ -51,6 +51,13 @@ pub(super) enum Step {
         codes: Arc<Codes>,
         passing: CodeSet,
     },
+    /// The same, where the values first have to be matched with a pattern, which can take long.
+    Matched {
+        test: Arc<Test>,
+        attribute: AttrId,
+        codes: Arc<Codes>,
+        question: Question,
+    },
 }
 
 impl Step {
@@ -61,7 +68,7 @@ impl Step {
             Step::Not(inner) => inner.is_indexed(),
             Step::Scan(_) => false,
             Step::Tokens { tokens, .. } => !tokens.reads_texts(),
-            Step::Ids { .. } | Step::Index { .. } | Step::Codes { .. } => true,
+            Step::Ids { .. } | Step::Index { .. } | Step::Codes { .. } | Step::Matched { .. } => true,
         }
     }
 
@@ -71,7 +78,7 @@ impl Step {
             Step::All(list) | Step::Any(list) => list.iter().all(Step::is_coded),
             Step::Not(inner) => inner.is_coded(),
             Step::Codes { .. } => true,
-            Step::Scan(_) | Step::Tokens { .. } | Step::Ids { .. } | Step::Index { .. } => false,
+            Step::Scan(_) | Step::Tokens { .. } | Step::Ids { .. } | Step::Index { .. } | Step::Matched { .. } => false,
         }
     }
 
@@ -81,7 +88,7 @@ impl Step {
             Step::All(list) | Step::Any(list) => list.iter().map(Step::bytes).sum(),
             Step::Not(inner) => inner.bytes(),
             Step::Index { estimate, .. } => estimate.bytes,
-            Step::Scan(_) | Step::Tokens { .. } | Step::Ids { .. } | Step::Codes { .. } => 0,
+            Step::Scan(_) | Step::Tokens { .. } | Step::Ids { .. } | Step::Codes { .. } | Step::Matched { .. } => 0,
         }
     }
 
@@ -230,6 +237,10 @@ impl Stored<'_> {
                 let rows = codes.rows_of(passing);
                 (format!("codes of {}: {rows} rows", name(*attribute)), &[])
             }
+            Step::Matched { attribute, codes, .. } => {
+                let values = codes.count() - 1;
+                (format!("codes of {}: {values} values, matched", name(*attribute)), &[])
+            }
         };
         lines.push((depth, line));
         inner.iter().for_each(|step| self.lines(step, depth + 1, lines));
@@ -298,6 +309,16 @@ impl Stored<'_> {
     fn compared(&self, test: &Arc<Test>, attribute: AttrId, asked: &Asked<'_>) -> Option<Step> {
         let question = asked.prepared.question(test)?;
         let coded = asked.codes.get(&attribute).and_then(|codes| {
+            if let Question::Index(predicate @ Predicate::Pattern(_)) = question {
+                let ns = u64::from(codes.count()) * test.value_ns() + costs::codes(&CodeSet::default(), self.0.len());
+                let step = Step::Matched {
+                    test: test.clone(),
+                    attribute,
+                    codes: codes.clone(),
+                    question: question.clone(),
+                };
+                return codes.chooses(predicate).then_some((ns, step));
+            }
             let passing = codes.passing(&held(question, codes)?, test.negated, test.null);
             let ns = costs::codes(&passing, self.0.len());
             let codes = codes.clone();
@@ -340,13 +361,17 @@ impl Stored<'_> {
             IdKind::String => std::str::from_utf8(bytes).ok().map(|s| Id::String(s.into())),
             IdKind::UInt => None,
         };
+        // Before they are copied, for every segment.
+        let are_few = |len: usize| len * 8 <= self.0.len().max(64);
         let ids = match atom {
+            Atom::UIntIn(set) if !are_few(set.len()) => return None,
+            Atom::BytesIn(set) if !are_few(set.len()) => return None,
             Atom::UInt(range) if range.start() == range.end() => vec![Id::UInt(*range.start())],
             Atom::UIntIn(set) => set.iter().map(|x| Id::UInt(*x)).collect(),
             Atom::Bytes(Comparison::Eq, bytes) => vec![id(bytes)?],
             Atom::BytesIn(set) => set.iter().map(|bytes| id(bytes)).collect::<Option<_>>()?,
             _ => return None,
         };
-        (ids.len() * 8 <= self.0.len().max(64)).then_some(ids)
+        are_few(ids.len()).then_some(ids)
     }
 }

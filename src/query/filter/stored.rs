@@ -36,6 +36,8 @@ use crate::tail::{Chunk, Contents};
 const JOB_ROWS: usize = 64 * 1024;
 /// Rows that are fetched at a time.
 const FETCHED_ROWS: usize = 1024;
+/// Ids whose rows are listed rather than put into a set of all rows.
+const FEW_IDS: usize = 10_000;
 /// Codes that are compared in place, by what that costs for all conditions of a filter; the others on the CPU pool, so
 /// many rows at a time.
 const QUICK_NS: u64 = 300_000;
@@ -56,6 +58,11 @@ impl Planned {
     /// Whether every row passes.
     pub fn is_none(&self) -> bool {
         self.step.is_none()
+    }
+
+    /// About how many rows pass, where that is known before they are found.
+    pub fn rows_likely(&self) -> Option<u64> {
+        self.step.as_ref().map(Step::rows).filter(|rows| *rows < u64::MAX)
     }
 }
 
@@ -86,6 +93,22 @@ impl Stored<'_> {
             None => Ok(within),
             Some(step) => self.run(step, within, &AtomicU64::new(0)).await,
         }
+    }
+
+    /// Those of some rows for which the filter holds, ascending, where it names few ids and nothing else: without a set
+    /// over all rows. `None` for other filters.
+    pub async fn few(self, planned: &Planned, within: &Bitset) -> Result<Option<Vec<u32>>> {
+        let Some(Step::Ids { ids, negated: false }) = &planned.step else {
+            return Ok(None);
+        };
+        if ids.len() > FEW_IDS {
+            return Ok(None);
+        }
+        let found = self.0.segment.find(ids).await?.into_iter().flatten();
+        let mut rows: Vec<u32> = found.filter(|row| within.contains(*row as usize)).collect();
+        rows.sort_unstable();
+        rows.dedup();
+        Ok(Some(rows))
     }
 
     /// For how many rows of the segment the filter holds, dead ones included. `None` where that is not known without
@@ -170,6 +193,13 @@ impl Stored<'_> {
                     None => self.index(test, index, question, within).await,
                 },
                 Step::Codes { codes, passing, .. } => Ok(self.compare(codes, passing, within, spent).await),
+                Step::Matched {
+                    test, codes, question, ..
+                } => {
+                    let held = self.matched(question, codes).await.unwrap_or_default();
+                    let passing = codes.passing(&held, test.negated, test.null);
+                    Ok(self.compare(codes, &passing, within, spent).await)
+                }
             }
         }
         .boxed()
@@ -275,8 +305,23 @@ impl Stored<'_> {
         if !is_answered || ns <= 2 * costs::codes(&CodeSet::default(), self.0.len()) {
             return Ok(None);
         }
-        let codes = self.0.codes_due(attribute, index, ns).await?;
-        Ok(codes.and_then(|codes| Some((codes.clone(), held(question, &codes)?))))
+        let Some(codes) = self.0.codes_due(attribute, index, ns).await? else {
+            return Ok(None);
+        };
+        let held = self.matched(question, &codes).await;
+        Ok(held.map(|held| (codes, held)))
+    }
+
+    /// The codes of the values for which a condition holds.
+    async fn matched(&self, question: &Question, codes: &Arc<Codes>) -> Option<CodeSet> {
+        if !question.is_pattern() {
+            return held(question, codes);
+        }
+        let (question, codes) = (question.clone(), codes.clone());
+        self.0
+            .cpu
+            .run(Priority::Foreground, move || held(&question, &codes))
+            .await
     }
 
     async fn compare(&self, codes: &Arc<Codes>, passing: &CodeSet, mut within: Bitset, spent: &AtomicU64) -> Bitset {
@@ -327,7 +372,7 @@ impl Stored<'_> {
             return Ok(found);
         }
         let terms: Vec<TermWanted> = tokens.terms().collect();
-        let Some(index) = self.0.segment.text(attribute, &terms).await? else {
+        let Some(index) = self.0.text(attribute, &terms).await? else {
             return Ok(match test.null {
                 true => within,
                 false => Bitset::empty(within.len()),
@@ -374,11 +419,10 @@ impl Stored<'_> {
         let mut found = Bitset::empty(within.len());
         let rows: Vec<u32> = within.iter().map(|row| row as u32).collect();
         for rows in rows.chunks(FETCHED_ROWS) {
-            let contents = self.0.rows(rows, &needs.columns, ReadKind::Rows).await?;
+            let (contents, _memory) = self.0.rows(rows, &needs.columns, ReadKind::Rows).await?;
             let chunk = Chunk::partial(contents);
-            let _memory = self.0.budget.borrow(chunk.memory_bytes())?;
-            let held = self.look(filter, chunk, Bitset::full(rows.len())).await;
-            held.iter().for_each(|i| found.insert(rows[i] as usize));
+            let passing = self.look(filter, chunk, Bitset::full(rows.len())).await;
+            passing.iter().for_each(|i| found.insert(rows[i] as usize));
         }
         Ok(found)
     }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use arrow::array::AsArray;
 
-use super::{Curve, Expression, Origin, Weighed, WeighedText};
+use super::{Curve, Expression, Held, Origin, Weighed, WeighedText};
 use crate::base::{Bitset, is_abandoned};
 use crate::model::{AttrId, Column};
 use crate::query::filter::evaluate_rows;
@@ -40,6 +40,7 @@ impl Weighed {
                 chunk: &self.parts[part].chunk,
                 part,
                 rows: rows.start + start..rows.start + end,
+                held: self.held.get(&part),
                 eligible: &eligible,
             };
             let scores = block.column(&self.root);
@@ -56,6 +57,7 @@ impl Weighed {
             chunk: &self.parts[part].chunk,
             part,
             rows: row as usize..row as usize + 1,
+            held: self.held.get(&part),
             eligible: &Bitset::full(1),
         };
         let score = block.column(&self.root)[0];
@@ -69,6 +71,8 @@ struct Block<'a> {
     chunk: &'a Chunk,
     part: usize,
     rows: Range<usize>,
+    /// What is known of filters without looking at values.
+    held: Option<&'a Held>,
     /// The values of other rows mean nothing. Bit 0 is `rows.start`.
     eligible: &'a Bitset,
 }
@@ -100,7 +104,10 @@ impl Block<'_> {
             }
             Expression::Product { weight, of } => map(self.column(of), |x| finite(weight * x)),
             Expression::Filter(filter) => {
-                let holds = evaluate_rows(filter, self.chunk, self.rows.clone());
+                let holds = match self.held.and_then(|held| held.rows(filter)) {
+                    Some(all) => all.range(self.rows.clone()),
+                    None => evaluate_rows(filter, self.chunk, self.rows.clone()),
+                };
                 let mut column = vec![0.0; self.rows.len()];
                 holds.iter().for_each(|i| column[i] = 1.0);
                 column

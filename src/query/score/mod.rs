@@ -36,10 +36,12 @@ pub(super) mod tests;
 
 pub use bind::bind;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::filter::BoundFilter;
 use super::needs::Needs;
+use crate::base::Bitset;
 use crate::index::sparse::SparseQuery;
 use crate::index::text::{Bm25, Posting, QueryTerm};
 use crate::model::{AttrId, FullTextConfig};
@@ -54,6 +56,24 @@ pub struct BoundScore(Expression<BoundText>);
 pub struct Weighed {
     root: Expression<WeighedText>,
     parts: Vec<Part>,
+    held: BTreeMap<usize, Held>,
+}
+
+/// The rows of a part for which the filters of an expression hold, as far as indexes told: by the address of the filter,
+/// which the expression holds. Bits of rows that are not scored mean nothing.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Held(BTreeMap<usize, Arc<Bitset>>);
+
+impl Held {
+    /// Of some filters of [`BoundScore::filters`].
+    pub fn new(filters: impl IntoIterator<Item = (Arc<BoundFilter>, Bitset)>) -> Self {
+        let of_filter = |(filter, rows): (Arc<BoundFilter>, Bitset)| (Arc::as_ptr(&filter).addr(), Arc::new(rows));
+        Self(filters.into_iter().map(of_filter).collect())
+    }
+
+    fn rows(&self, filter: &Arc<BoundFilter>) -> Option<&Bitset> {
+        self.0.get(&Arc::as_ptr(filter).addr()).map(|rows| &**rows)
+    }
 }
 
 /// One clause; `T` is what a text clause needs.
@@ -143,12 +163,25 @@ impl BoundScore {
         Weighed {
             root: self.0.map_text(&weigh),
             parts: parts.to_vec(),
+            held: BTreeMap::new(),
         }
     }
 
     /// Adds what scoring rows looks at.
     pub(super) fn needs(&self, needs: &mut Needs) {
-        self.0.needs(needs);
+        self.0.needs(needs, true);
+    }
+
+    /// The same where it is known for which rows its filters hold.
+    pub(super) fn needs_but_filters(&self, needs: &mut Needs) {
+        self.0.needs(needs, false);
+    }
+
+    /// The filters that are clauses of it.
+    pub(super) fn filters(&self) -> Vec<Arc<BoundFilter>> {
+        let mut filters = Vec::new();
+        self.0.filters(&mut filters);
+        filters
     }
 
     /// The clause, when the expression is one BM25 clause and nothing else.
@@ -183,13 +216,33 @@ impl BoundText {
     }
 }
 
+impl Weighed {
+    /// The same with what is known of the filters on some parts, by their numbers.
+    pub(super) fn knowing(self, held: BTreeMap<usize, Held>) -> Self {
+        Self { held, ..self }
+    }
+}
+
 impl Expression<BoundText> {
-    fn needs(&self, needs: &mut Needs) {
+    fn filters(&self, filters: &mut Vec<Arc<BoundFilter>>) {
+        match self {
+            Expression::Filter(filter) => filters.push(filter.clone()),
+            Expression::Sum(of) | Expression::Max { of, .. } => of.iter().for_each(|e| e.filters(filters)),
+            Expression::Product { of, .. } | Expression::Curve { of, .. } => of.filters(filters),
+            Expression::Text(_)
+            | Expression::Sparse { .. }
+            | Expression::Attribute(_)
+            | Expression::Distance { .. } => {}
+        }
+    }
+
+    fn needs(&self, needs: &mut Needs, with_filters: bool) {
         match self {
             Expression::Text(text) => text.needs(needs),
-            Expression::Sum(of) | Expression::Max { of, .. } => of.iter().for_each(|e| e.needs(needs)),
-            Expression::Product { of, .. } | Expression::Curve { of, .. } => of.needs(needs),
-            Expression::Filter(filter) => filter.needs(needs),
+            Expression::Sum(of) | Expression::Max { of, .. } => of.iter().for_each(|e| e.needs(needs, with_filters)),
+            Expression::Product { of, .. } | Expression::Curve { of, .. } => of.needs(needs, with_filters),
+            Expression::Filter(filter) if with_filters => filter.needs(needs),
+            Expression::Filter(_) => {}
             Expression::Sparse { attribute, .. }
             | Expression::Attribute(attribute)
             | Expression::Distance { attribute, .. } => needs.column(*attribute),

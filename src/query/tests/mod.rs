@@ -1,3 +1,5 @@
+mod codes;
+mod loading;
 mod ranking;
 mod reads;
 mod segments;

@@ -1,4 +1,4 @@
-//! Rows in segments answer as the same rows in the tail.
+//! Rows in segments answer as the same rows in the tail, whatever schema the segments were written with.
 
 use std::collections::BTreeSet;
 
@@ -6,11 +6,16 @@ use half::f16;
 
 use super::support::{Rows, Segments, schema_of, snapshot_of};
 use super::*;
+use crate::model::filter::{CompareOptions, Operand};
 use crate::model::query::{
     Aggregate, Aggregation, Compute, FragmentBy, GroupKey, Highlight, LimitPer, OffsetUnit, Projection,
 };
+use crate::model::{AttrType, Scalar};
 use crate::query::filter::tests::properties::{Kind, NAMES, any_filter, any_kind, any_of_kind, schema_with};
 use crate::query::score::tests::{Row as Scored, any_row, any_score};
+
+/// Rows where there are many.
+const MANY_ROWS: usize = 700;
 
 /// Besides what filters and scores look at, vectors of every kind.
 #[derive(Clone, Debug)]
@@ -19,8 +24,24 @@ struct Row {
     filtered: Vec<Value>,
     scored: Scored,
     point: Option<(i8, i8)>,
+    raw: Option<Vec<u8>>,
     /// 0 and 1 are parts of the tail, the others segments.
     place: usize,
+}
+
+/// How an attribute was, when a segment was written.
+#[derive(Clone, Copy, Debug)]
+enum Before {
+    NotFilterable,
+    NotSearched,
+    /// With other tokens.
+    Cased,
+    WithoutPatterns,
+    WithGlobs,
+    /// It did not exist.
+    Absent,
+    /// There was another one of that name, which was dropped.
+    Another,
 }
 
 #[derive(Clone, Debug)]
@@ -28,6 +49,14 @@ struct Case {
     kind: IdKind,
     kinds: Vec<Kind>,
     rows: Vec<Row>,
+    /// In which places, of which attributes.
+    before: Vec<(usize, &'static str, Before)>,
+    /// Whether values of `t` are filtered by, besides its tokens.
+    filters_text: bool,
+    /// Whether rows have a long text, which has pages of its own.
+    wide: bool,
+    /// Whether there are more rows than a code of one byte tells apart.
+    many: bool,
     query: Query,
 }
 
@@ -45,11 +74,16 @@ fn schema(case: &Case) -> Schema {
             ("h", "[2]f16"),
             ("i", "[2]i8"),
             ("m", "[][2]f32"),
+            ("x", "bytes"),
+            ("w", "string"),
         ],
     );
     let mut text = schema.get("t").unwrap().clone();
-    (text.full_text, text.filterable) = (Some(FullTextConfig::default()), false);
+    (text.full_text, text.filterable) = (Some(FullTextConfig::default()), case.filters_text);
     schema.put(text);
+    let mut wide = schema.get("w").unwrap().clone();
+    wide.filterable = false;
+    schema.put(wide);
     for attribute in schema_with(&case.kinds).attributes() {
         let id = schema.next_attribute_id();
         schema.put(crate::model::Attribute {
@@ -60,8 +94,50 @@ fn schema(case: &Case) -> Schema {
     schema
 }
 
+/// The schema that a segment was written with.
+fn schema_before(case: &Case, place: usize) -> Schema {
+    let mut schema = schema(case);
+    for (_, name, before) in case.before.iter().filter(|(at, ..)| *at == place) {
+        let Some(attribute) = schema.get(name) else { continue };
+        let mut attribute = attribute.clone();
+        let is_string = matches!(
+            attribute.ty,
+            AttrType::Scalar(Scalar::String) | AttrType::Array(Scalar::String)
+        );
+        match before {
+            Before::NotFilterable => attribute.filterable = false,
+            Before::NotSearched => attribute.full_text = None,
+            Before::Cased => {
+                let cased = |config: FullTextConfig| FullTextConfig {
+                    case_sensitive: !config.case_sensitive,
+                    ..config
+                };
+                attribute.full_text = attribute.full_text.map(cased);
+            }
+            Before::WithoutPatterns => (attribute.glob, attribute.regex, attribute.fuzzy) = (false, false, false),
+            Before::WithGlobs => attribute.glob |= is_string,
+            Before::Absent => {
+                schema.drop_attribute(name);
+                continue;
+            }
+            Before::Another => attribute.id = schema.next_attribute_id(),
+        }
+        schema.put(attribute);
+    }
+    schema
+}
+
+/// The attributes that rows of a place cannot have.
+fn unknown(case: &Case, place: usize) -> BTreeSet<&'static str> {
+    let unknown = case.before.iter().filter(|(at, _, before)| {
+        let is_unknown = matches!(before, Before::Absent | Before::Another);
+        *at == place && is_unknown
+    });
+    unknown.map(|(_, name, _)| *name).collect()
+}
+
 fn id(kind: IdKind, row: usize) -> Id {
-    let number = (row * 37 + 11) % 167;
+    let number = if row < 167 { (row * 37 + 11) % 167 } else { row };
     match kind {
         IdKind::UInt => Id::UInt(number as u64),
         IdKind::Uuid => Id::Uuid(uuid::Uuid::from_u128((number as u128) << 90 | 7)),
@@ -69,9 +145,21 @@ fn id(kind: IdKind, row: usize) -> Id {
     }
 }
 
-fn values(case: &Case, row: &Row) -> Vec<(&'static str, Value)> {
+fn values(case: &Case, number: usize, row: &Row) -> Vec<(&'static str, Value)> {
     let mut values = row.scored.values();
-    values.extend(NAMES.into_iter().zip(row.filtered.iter().cloned()));
+    if case.many {
+        values.retain(|(name, _)| *name != "n");
+        values.push(("n", Value::Int((number * 7919 % MANY_ROWS) as i64)));
+    }
+    values.extend(row.raw.clone().map(|bytes| ("x", Value::Bytes(bytes))));
+    if case.wide {
+        values.push(("w", Value::String(format!("{number} {}", "wide ".repeat(600)))));
+    }
+    let filtered = row.filtered.iter().map(|value| match case.filters_text {
+        true => odd(value),
+        false => value.clone(),
+    });
+    values.extend(NAMES.into_iter().zip(filtered));
     if let Some((x, y)) = row.point {
         let floats = [f32::from(x), f32::from(y)];
         values.push(("v", Value::Vector(Vector::F32(floats.into()))));
@@ -81,36 +169,105 @@ fn values(case: &Case, row: &Row) -> Vec<(&'static str, Value)> {
         let elements = elements.collect();
         values.push(("m", Value::MultiVector { dims: 2, elements }));
     }
-    let _ = case;
     values.retain(|(_, v)| *v != Value::Null);
     values
+}
+
+/// Some texts with what others end with, or longer than any other.
+fn odd(value: &Value) -> Value {
+    match value {
+        Value::String(text) if text == "a" => Value::String("a\0".into()),
+        Value::String(text) if text == "b" => Value::String("\0".into()),
+        Value::String(text) if text == "aa" => Value::String("sea seal fish ".repeat(8)),
+        Value::Array(list) => Value::Array(list.iter().map(odd).collect()),
+        other => other.clone(),
+    }
 }
 
 /// All rows in one part of the tail, and the same rows dealt out.
 async fn snapshots(case: &Case, segments: &Segments) -> (Snapshot, Snapshot) {
     let schema = schema(case);
-    let rows = case.rows.iter().enumerate();
-    let rows: Vec<_> = rows.map(|(i, r)| (id(case.kind, i), values(case, r))).collect();
-    let live: Vec<bool> = case.rows.iter().map(|r| r.scored.live).collect();
-    let together = snapshot_of(&schema, &[(rows.clone(), live.clone())]);
+    let mut all: Vec<Row> = case.rows.clone();
+    if case.many && !all.is_empty() {
+        let more = case.rows.iter().cycle().take(MANY_ROWS - all.len());
+        all.extend(more.cloned().map(|row| Row { place: 2, ..row }));
+    }
+    let rows = all.iter().enumerate();
+    let rows: Vec<_> = rows.map(|(i, r)| (id(case.kind, i), values(case, i, r))).collect();
+    let live: Vec<bool> = all.iter().map(|r| r.scored.live).collect();
     let part = |place: usize| -> (Rows, Vec<bool>) {
-        let here = (0..rows.len()).filter(|i| case.rows[*i].place == place);
+        let here = (0..rows.len()).filter(|i| all[*i].place == place);
         here.map(|i| (rows[i].clone(), live[i])).unzip()
     };
+    let mut known = rows.clone();
+    for (row, (_, values)) in all.iter().zip(&mut known) {
+        let unknown = unknown(case, row.place);
+        values.retain(|(name, _)| !unknown.contains(name));
+    }
+    let together = snapshot_of(&schema, &[(known, live.clone())]);
     let mut apart = snapshot_of(&schema, &[part(0), part(1)]);
     let mut stored = Vec::new();
     for place in [2, 3, 4] {
         let (rows, live) = part(place);
         if !rows.is_empty() {
-            stored.push(segments.put(&schema, &rows, &live).await);
+            stored.push(segments.put(&schema_before(case, place), &rows, &live).await);
         }
     }
     apart.segments = Arc::new(stored);
     (together, apart)
 }
 
-fn any_rank() -> BoxedStrategy<Option<RankBy>> {
-    let names = vec!["id", "n", "u", "f", "d", "t"];
+/// A filter on what is searched and ranked too, besides those on attributes of random types.
+fn any_mixed_filter(kinds: &[Kind]) -> BoxedStrategy<Filter> {
+    let tokens = prop_oneof![
+        (
+            prop::sample::select(vec![FilterOp::ContainsAllTokens, FilterOp::ContainsAnyToken]),
+            any::<bool>()
+        ),
+        Just((FilterOp::ContainsTokenSequence, false)),
+    ];
+    let words = prop::sample::select(vec!["fox", "dog cat", "fo", "do fox", "cat", ""]);
+    let text = (tokens, words).prop_map(|((op, last_as_prefix), words)| Filter::Compare {
+        attribute: "t".into(),
+        op,
+        operand: Operand::Value(json!(words)),
+        options: match last_as_prefix {
+            true => CompareOptions::LastAsPrefix,
+            false => CompareOptions::None,
+        },
+    });
+    let compared = || prop::sample::select(vec![FilterOp::Eq, FilterOp::NotEq, FilterOp::Lt, FilterOp::Gte]);
+    let number = (compared(), prop_oneof![-3i64..6, 0..MANY_ROWS as i64]);
+    let number = number.prop_map(|(op, n)| Filter::compare("n", op, json!(n)));
+    let raw = (compared(), prop::sample::select(vec!["", "AA==", "AAE=", "/////w=="]));
+    let raw = raw.prop_map(|(op, bytes)| Filter::compare("x", op, json!(bytes)));
+    let both = (any_filter(kinds), text.clone()).prop_map(|(a, b)| Filter::And(vec![a, b]));
+    prop_oneof![4 => any_filter(kinds), 2 => text, 1 => both, 1 => number, 1 => raw].boxed()
+}
+
+/// A score of texts, and of whether they have some tokens.
+fn any_mixed_score(kinds: &[Kind]) -> BoxedStrategy<Score> {
+    let mut texts = vec!["t"];
+    texts.extend(
+        NAMES
+            .into_iter()
+            .zip(kinds)
+            .filter(|(_, kind)| kind.is_text())
+            .map(|(name, _)| name),
+    );
+    let words = prop::sample::select(vec!["fox", "sea", "seal fish", "the dog", "fo"]);
+    let text = (prop::sample::select(texts), words, any::<bool>());
+    let text = text.prop_map(|(name, words, last_as_prefix)| Score::Text {
+        attribute: name.into(),
+        query: TextQuery::Text(words.into()),
+        last_as_prefix,
+    });
+    let sum = (text.clone(), any_mixed_filter(kinds)).prop_map(|(text, f)| Score::Sum(vec![text, Score::Filter(f)]));
+    prop_oneof![4 => any_score(), 1 => text, 1 => sum].boxed()
+}
+
+fn any_rank(kinds: &[Kind]) -> BoxedStrategy<Option<RankBy>> {
+    let names = vec!["id", "n", "u", "f", "d", "t", "x", "w", "a"];
     let key = (prop::sample::select(names), any::<bool>());
     let order = prop::collection::vec(key, 1..4).prop_map(|keys| {
         let direction = |descending| if descending { Direction::Desc } else { Direction::Asc };
@@ -120,9 +277,19 @@ fn any_rank() -> BoxedStrategy<Option<RankBy>> {
         1 => Just(None),
         2 => order.prop_map(Some),
         3 => any_nearest().prop_map(|(attribute, query)| Some(RankBy::Nearest { attribute, query, exact: false })),
-        3 => any_score().prop_map(|score| Some(RankBy::Score(score))),
+        3 => any_mixed_score(kinds).prop_map(|score| Some(RankBy::Score(score))),
+        2 => prop::collection::vec(any_clause(kinds), 1..4).prop_map(|list| Some(RankBy::Score(Score::Sum(list)))),
     ]
     .boxed()
+}
+
+/// Filters with all kinds of answers, among other clauses.
+fn any_clause(kinds: &[Kind]) -> BoxedStrategy<Score> {
+    let boost = (any_filter(kinds), 1u8..4).prop_map(|(filter, weight)| Score::Product {
+        weight: f64::from(weight),
+        of: Box::new(Score::Filter(filter)),
+    });
+    prop_oneof![2 => boost, 1 => any_score()].boxed()
 }
 
 fn any_nearest() -> impl Strategy<Value = (String, VectorQuery)> {
@@ -133,10 +300,18 @@ fn any_nearest() -> impl Strategy<Value = (String, VectorQuery)> {
 }
 
 fn any_compute(kinds: &[Kind]) -> BoxedStrategy<Compute> {
-    let words = prop::sample::select(vec!["fox", "dog cat", "fo"]);
-    let highlight = (words, any::<bool>()).prop_map(|(words, last_as_prefix)| {
+    let words = prop::sample::select(vec!["fox", "dog cat", "fo", "sea", "seal fish"]);
+    let mut texts = vec!["t", "t"];
+    texts.extend(
+        NAMES
+            .into_iter()
+            .zip(kinds)
+            .filter(|(_, kind)| kind.is_text())
+            .map(|(name, _)| name),
+    );
+    let highlight = (words, any::<bool>(), prop::sample::select(texts)).prop_map(|(words, last_as_prefix, name)| {
         Compute::Highlight(Highlight {
-            attribute: "t".into(),
+            attribute: name.into(),
             fragment_by: FragmentBy::Word,
             fragment_limit: 3,
             include_offsets: Some(OffsetUnit::Utf8),
@@ -149,15 +324,16 @@ fn any_compute(kinds: &[Kind]) -> BoxedStrategy<Compute> {
     });
     prop_oneof![
         any_nearest().prop_map(|(attribute, query)| Compute::VectorDistance { attribute, query }),
-        any_score().prop_map(Compute::Score),
-        any_filter(kinds).prop_map(Compute::Filter),
+        any_mixed_score(kinds).prop_map(Compute::Score),
+        any_mixed_filter(kinds).prop_map(Compute::Filter),
         highlight,
     ]
     .boxed()
 }
 
 fn any_rows_query(kinds: &[Kind]) -> BoxedStrategy<Query> {
-    let per = (prop::sample::subsequence(vec!["id", "n", "u", "f"], 1..=2), 1usize..3);
+    let per = prop::sample::subsequence(vec!["id", "n", "u", "f", "t", "x"], 1..=2);
+    let per = (per, 1usize..3);
     let per = per.prop_map(|(names, limit)| LimitPer {
         attributes: names.into_iter().map(String::from).collect(),
         limit,
@@ -166,11 +342,12 @@ fn any_rows_query(kinds: &[Kind]) -> BoxedStrategy<Query> {
         Projection::None,
         Projection::All,
         Projection::Only(vec!["n".into(), "h".into()]),
+        Projection::Only(vec!["t".into()]),
         Projection::Except(vec!["t".into()]),
     ]);
     let compute = prop::collection::vec(any_compute(kinds), 0..3);
     (
-        any_rank(),
+        any_rank(kinds),
         0usize..20,
         0usize..4,
         prop::option::weighted(0.2, per),
@@ -195,9 +372,9 @@ fn any_rows_query(kinds: &[Kind]) -> BoxedStrategy<Query> {
 
 fn any_aggregation(kinds: &[Kind]) -> BoxedStrategy<Query> {
     let numbers = || prop::sample::select(vec!["n", "u", "f"]).prop_map(String::from);
-    let scalars = prop::sample::select(vec!["id", "n", "u", "f", "d"]).prop_map(String::from);
+    let scalars = prop::sample::select(vec!["id", "n", "u", "f", "d", "x"]).prop_map(String::from);
     let filtered: Vec<(&'static str, bool)> = NAMES.into_iter().zip(kinds.iter().map(|k| k.array)).collect();
-    let any = prop::sample::select([vec!["id", "n", "f"], filtered.iter().map(|f| f.0).collect()].concat());
+    let any = prop::sample::select([vec!["id", "n", "f", "x"], filtered.iter().map(|f| f.0).collect()].concat());
     let any = any.prop_map(String::from);
     let aggregate = prop_oneof![
         Just(Aggregate::Count),
@@ -208,7 +385,7 @@ fn any_aggregation(kinds: &[Kind]) -> BoxedStrategy<Query> {
         any.clone().prop_map(Aggregate::CountDistinct),
         (any, 1usize..4).prop_map(|(attribute, limit)| Aggregate::Top { attribute, limit }),
     ];
-    let plain = ["n", "u", "f", "d", "id"].map(|name| (name, false));
+    let plain = ["n", "u", "f", "d", "x", "id"].map(|name| (name, false));
     let keys = [plain.to_vec(), filtered].concat();
     let keys = prop::sample::subsequence(keys, 0..=3).prop_map(|keys| {
         let key = |(name, array): (&str, bool)| match array {
@@ -236,34 +413,61 @@ fn any_aggregation(kinds: &[Kind]) -> BoxedStrategy<Query> {
         .boxed()
 }
 
+fn any_before() -> impl Strategy<Value = (usize, &'static str, Before)> {
+    let names = vec![
+        "a", "b", "c", "a", "b", "c", "t", "t", "n", "f", "d", "s", "v", "m", "x", "w",
+    ];
+    let before = vec![
+        Before::NotFilterable,
+        Before::NotSearched,
+        Before::Cased,
+        Before::WithoutPatterns,
+        Before::WithGlobs,
+        Before::Absent,
+        Before::Another,
+    ];
+    (2usize..5, prop::sample::select(names), prop::sample::select(before))
+}
+
 fn any_case() -> impl Strategy<Value = Case> {
     prop::collection::vec(any_kind(), 1..=3).prop_flat_map(|kinds| {
         // Ids of other kinds are not compared with numbers.
         let has_id = |filter: &Filter| format!("{filter:?}").contains("\"id\"");
-        let filter = prop::option::weighted(0.8, any_filter(&kinds));
+        let filter = prop::option::weighted(0.8, any_mixed_filter(&kinds));
         let query = prop_oneof![3 => any_rows_query(&kinds), 1 => any_aggregation(&kinds)];
         let kind = prop::sample::select(vec![IdKind::UInt, IdKind::UInt, IdKind::Uuid, IdKind::String]);
         let filtered: Vec<_> = kinds.iter().map(|k| any_of_kind(*k)).collect();
         let point = prop::option::of((-3i8..4, -3i8..4));
-        let row = (filtered, any_row(), point, 0usize..5).prop_map(|(filtered, scored, point, place)| Row {
+        let raw = prop::option::of(prop::sample::select(vec![vec![], vec![0], vec![0, 1], vec![255; 4]]));
+        let row = (filtered, any_row(), point, raw, 0usize..5);
+        let row = row.prop_map(|(filtered, scored, point, raw, place)| Row {
             filtered,
             scored,
             point,
+            raw,
             place,
         });
         let rows = prop::collection::vec(row, 0..160);
-        (Just(kinds), kind, rows, query, filter).prop_map(move |(kinds, kind, rows, query, filter)| {
+        let before = prop_oneof![Just(Vec::new()), prop::collection::vec(any_before(), 1..8)];
+        let odd = (any::<bool>(), prop::bool::weighted(0.1), prop::bool::weighted(0.06));
+        (Just(kinds), kind, rows, query, filter, before, odd).prop_map(move |case| {
+            let (kinds, kind, rows, query, filter, before, (filters_text, wide, many)) = case;
             let computed = query
                 .compute
                 .iter()
                 .any(|(_, c)| matches!(c, Compute::Filter(f) if has_id(f)));
+            let scored = matches!(&query.rank_by, Some(RankBy::Score(s)) if format!("{s:?}").contains("\"id\""));
             Case {
-                kind: match computed || filter.as_ref().is_some_and(has_id) {
+                kind: match computed || scored || filter.as_ref().is_some_and(has_id) {
                     true => IdKind::UInt,
                     false => kind,
                 },
                 kinds,
                 rows,
+                before,
+                filters_text,
+                wide,
+                many,
                 query: Query { filter, ..query },
             }
         })

@@ -10,9 +10,8 @@ use arrow::datatypes::{DataType, Field};
 use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 
-use crate::base::{Bitset, CpuPool, Ledger, Rng, Runtime, SystemClock, TokioSpawner};
+use crate::base::{Bitset, CpuPool, Runtime, SystemClock};
 use crate::cache::{Cache, CacheOptions};
-use crate::config::StoreConfig;
 use crate::model::batch::arrow_type;
 use crate::model::value::Vector;
 use crate::model::{
@@ -157,20 +156,8 @@ pub struct Segments {
 impl Segments {
     pub fn new() -> Self {
         let counting = CountingStore::new(Arc::new(InMemory::new()));
-        let (clock, rng) = (Arc::new(SystemClock), Rng::seeded(1));
-        let store = Store::new(
-            Arc::new(counting.clone()),
-            clock.clone(),
-            rng.clone(),
-            &StoreConfig::default(),
-        );
-        let runtime = Runtime {
-            clock,
-            rng,
-            spawner: Arc::new(TokioSpawner::default()),
-            cpu: CpuPool::inline(),
-            memory: Ledger::new(1 << 30, 1 << 30),
-        };
+        let runtime = Runtime::of_tests(Arc::new(SystemClock), 1);
+        let store = Store::of_tests(counting.clone(), &runtime);
         Self {
             store: counting,
             cache: Cache::new(store, &runtime, CacheOptions::default()),

@@ -3,7 +3,7 @@
 
 use arrow::array::UInt64Array;
 
-use crate::index::coding::{FormatError, Reader, put_bytes, put_signed, put_varint, shared_prefix};
+use crate::base::coding::{FormatError, Reader, put_bytes, put_signed, put_varint, shared_prefix};
 use crate::model::{Id, IdColumn, IdKind};
 
 /// The longest id that can be stored. Far above what the limits allow.

@@ -7,7 +7,7 @@
 use bytes::Bytes;
 
 use super::VERSION_WRITTEN;
-use crate::index::coding::FormatError;
+use crate::base::coding::FormatError;
 use crate::model::batch::hash_id;
 use crate::model::{Id, IdColumn};
 

@@ -27,7 +27,7 @@ use bytes::Bytes;
 use self::block::{Entries, ID_BYTES_MAX, KeyReader, KeyRef, put_key, put_row};
 pub use self::bloom::Bloom;
 pub use self::scan::{KeyBlock, KeyScan};
-use crate::index::coding::{FormatError, Reader, put_bytes, put_varint};
+use crate::base::coding::{FormatError, Reader, put_bytes, put_varint};
 use crate::model::{Id, IdColumn, IdKind};
 
 /// The version of new key runs and their blooms.
@@ -45,6 +45,15 @@ const BLOCK_KEY_BYTES_MAX: usize = 1024 * 1024;
 /// Readers take blocks whose bodies were closed at any size up to this.
 const BLOCK_BYTES_READ_MAX: usize = 16 * 1024;
 const CHECKSUM_LEN: usize = 4;
+
+/// An id that a segment has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hit {
+    /// Its place among the ids that were asked for.
+    pub id: u32,
+    /// Its row, dead or alive.
+    pub row: u32,
+}
 
 /// An encoded key run.
 #[derive(Clone, Debug)]
@@ -204,7 +213,7 @@ impl KeyIndex {
             2 => IdKind::String,
             other => return Err(FormatError::Newer(format!("ids of kind {other}"))),
         };
-        let rows = reader.u32()?;
+        let rows = reader.varint32()?;
         let mut blocks = Vec::with_capacity(reader.count(3)?);
         let (mut keys, mut offset, mut counted) = (KeyReader::new(kind), 0, 0);
         for _ in 0..blocks.capacity() {
@@ -261,13 +270,15 @@ impl KeyIndex {
 
     /// Prepares the search for some ids, which may repeat. No block is wanted for ids that are not
     /// there according to the filter.
+    ///
+    /// * `ids` — at most `u32::MAX`
     pub fn lookup(&self, bloom: &Bloom, ids: &[Id]) -> Lookup {
         let may_be_here = |id: &Id| id.kind() == self.kind && self.last.as_ref() >= Some(id) && bloom.may_contain(id);
-        let mut wanted: Vec<(Id, usize)> = ids
+        let mut wanted: Vec<(Id, u32)> = ids
             .iter()
             .enumerate()
             .filter(|(_, id)| may_be_here(id))
-            .map(|(i, id)| (id.clone(), i))
+            .map(|(i, id)| (id.clone(), i as u32))
             .collect();
         wanted.sort_unstable();
         let mut groups: Vec<(usize, Range<usize>)> = Vec::new();
@@ -287,7 +298,6 @@ impl KeyIndex {
                 .collect(),
             wanted,
             groups,
-            asked: ids.len(),
         }
     }
 
@@ -337,11 +347,10 @@ fn read_block(reader: &mut Reader<'_>, keys: &mut KeyReader, kind: IdKind, offse
 #[derive(Clone, Debug)]
 pub struct Lookup {
     /// Ascending, each with its place among those asked for.
-    wanted: Vec<(Id, usize)>,
+    wanted: Vec<(Id, u32)>,
     /// Blocks, ascending, with the part of `wanted` that would be in each.
     groups: Vec<(usize, Range<usize>)>,
     ranges: Vec<Range<u64>>,
-    asked: usize,
 }
 
 impl Lookup {
@@ -350,20 +359,21 @@ impl Lookup {
         &self.ranges
     }
 
-    /// The row of each id that was asked for, in that order; `None` when it is not in the segment.
+    /// Those of the ids that some of the blocks have, by their places among those asked for, with their rows.
     ///
     /// * `index` — that of [`KeyIndex::lookup`]
     /// * `bytes` — one for each of [`Lookup::ranges`]
+    /// * `blocks` — which of them
     ///
     /// # Errors
     ///
     /// A block is damaged: read it again, then raise the alarm.
-    pub fn rows(&self, index: &KeyIndex, bytes: &[Bytes]) -> Result<Vec<Option<u32>>, FormatError> {
+    pub fn hits(&self, index: &KeyIndex, bytes: &[Bytes], blocks: Range<usize>) -> Result<Vec<Hit>, FormatError> {
         if bytes.len() != self.groups.len() {
             return Err(FormatError::corrupt("blocks are missing"));
         }
-        let mut rows = vec![None; self.asked];
-        for ((block, range), bytes) in self.groups.iter().zip(bytes) {
+        let mut hits = Vec::new();
+        for ((block, range), bytes) in self.groups[blocks.clone()].iter().zip(&bytes[blocks]) {
             let mut entries = index.body(*block, bytes)?;
             let mut wanted = self.wanted[range.clone()].iter().peekable();
             while wanted.peek().is_some()
@@ -371,10 +381,12 @@ impl Lookup {
             {
                 while let Some((id, place)) = wanted.next_if(|(id, _)| KeyRef::of(id) <= key) {
                     // One that is smaller is passed by: it is not in the block.
-                    rows[*place] = (KeyRef::of(id) == key).then_some(row);
+                    if KeyRef::of(id) == key {
+                        hits.push(Hit { id: *place, row });
+                    }
                 }
             }
         }
-        Ok(rows)
+        Ok(hits)
     }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::KeyIndex;
 use super::block::{IdColumnBuilder, KeyRef};
-use crate::index::coding::FormatError;
+use crate::base::coding::FormatError;
 use crate::model::{Id, IdColumn};
 
 /// A walk over the ids of a segment within bounds, in either direction, some blocks at a time.

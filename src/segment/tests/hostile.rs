@@ -6,7 +6,7 @@ use super::super::container::{Hot, HotPlace, SectionKind, Writer, decode_trailer
 use super::super::pages::{Extractor, Page, PageIndex};
 use super::super::values::{put_type, read_type};
 use super::super::vectors::VectorIndex;
-use super::super::wire::{FormatError, Input, Packer, Unpacker};
+use super::super::wire::{FormatError, Packer, Reader, unframe};
 use super::*;
 
 fn framed(raw: &[u8]) -> Vec<u8> {
@@ -177,7 +177,7 @@ proptest! {
         (ty, bytes) in prop::sample::select(blocks()).prop_flat_map(|(ty, raw, _)| (Just(ty), damaged(raw))),
         count in prop::sample::select(&[40usize, 39, 41, 0, 8192][..]),
     ) {
-        let mut input = Input::new(&bytes);
+        let mut input = Reader::new(&bytes);
         if let Ok(array) = block::decode(&mut input, count, ty) {
             prop_assert_eq!(array.len(), count);
             array.to_data().validate_full().expect("what is decoded is valid");
@@ -212,12 +212,12 @@ proptest! {
     #[test]
     fn any_page_decodes_or_fails(bytes in damaged(a_page()), count in 0u32..60) {
         let frame = framed(&bytes);
-        if let Ok(page) = Page::decode(&frame, 5..5 + count, &mut Unpacker::default()) {
+        if let Ok(page) = Page::decode(&frame, 5..5 + count) {
             let wanted = EVERY_TYPE.iter().enumerate().map(|(i, ty)| {
                 (AttrId(3 * i as u32), AttrType::parse(ty).expect("a valid type"))
             });
             let wanted = wanted.filter(|(_, ty)| !ty.is_vector()).collect();
-            let mut extractor = Extractor::new(Some(IdKind::String), true, wanted);
+            let mut extractor = Extractor::new(Some(IdKind::String), true, wanted, 0);
             let mut pushed = 0;
             while pushed < count && extractor.push(page.row(5 + pushed)).is_ok() {
                 pushed += 1;
@@ -292,7 +292,7 @@ fn a_page() -> Vec<u8> {
     let index = PageIndex::decode(&section.hot, 400, section.len).expect("it is whole");
     let range = index.range(0);
     let frame = &encoded.bytes[(section.offset + range.start) as usize..(section.offset + range.end) as usize];
-    Unpacker::default().unframe(frame).expect("it is whole")
+    unframe(frame).expect("it is whole")
 }
 
 #[test]
@@ -301,10 +301,10 @@ fn every_type_has_bytes_of_its_own() {
         let ty = AttrType::parse(name).expect("a valid type");
         let mut bytes = Vec::new();
         put_type(&mut bytes, ty);
-        assert_eq!(read_type(&mut Input::new(&bytes)).expect("it is whole"), ty);
+        assert_eq!(read_type(&mut Reader::new(&bytes)).expect("it is whole"), ty);
     }
     for tag in 0..=255 {
-        let _ = read_type(&mut Input::new(&[tag, 3]));
+        let _ = read_type(&mut Reader::new(&[tag, 3]));
     }
 }
 

@@ -62,7 +62,7 @@ async fn ids_are_found_and_cost_a_request_only_where_they_may_be() {
 }
 
 /// An attribute with its texts.
-fn full_text(config: FullTextConfig, count: u64) -> (Attribute, Rows) {
+pub fn full_text(config: FullTextConfig, count: u64) -> (Attribute, Rows) {
     let attribute = Attribute {
         full_text: Some(config),
         ..attribute(4, "string", false)
@@ -76,7 +76,7 @@ fn full_text(config: FullTextConfig, count: u64) -> (Attribute, Rows) {
     (attribute, rows)
 }
 
-fn exact(terms: &[&str]) -> Vec<TermWanted> {
+pub fn exact(terms: &[&str]) -> Vec<TermWanted> {
     terms.iter().map(|t| TermWanted::Exact((*t).into())).collect()
 }
 

@@ -71,6 +71,53 @@ async fn a_few_vectors_cost_a_few_blocks() {
     assert!(read <= 2 * 64 * 1024, "{read} bytes for ten vectors");
 }
 
+/// Who fetches many rows is told after each round what they take, and can stop.
+#[tokio::test]
+async fn rows_are_paid_for_as_they_come() {
+    let world = World::new();
+    let attributes = [attribute(0, "[4000]f32", false)];
+    let column = filled(&attributes[0], 1800, Fill::Random).expect("it is there");
+    let rows = Rows {
+        ids: ids(IdKind::UInt, 1800, 1),
+        columns: BTreeMap::from([(AttrId(0), column)]),
+    };
+    let segment = world.stored(&encode(ID, &rows, &schema(&attributes), &OPTIONS)).await;
+    let all: Vec<u32> = (0..1800).collect();
+    let (whole, step) = (1800 * 16_000, 8 << 20);
+    for stop_at in [usize::MAX, 10 << 20] {
+        let (mut charged, mut most, before) = (0, 0, world.backend.counts().bytes_read);
+        let mut charge = |bytes: usize| {
+            (charged, most) = (charged + bytes, most.max(bytes));
+            match charged <= stop_at {
+                true => Ok(()),
+                false => Err(world_is_full()),
+            }
+        };
+        let fetched = segment
+            .fetch_charged(&all, &attributes, ReadKind::Rows, &mut charge)
+            .await;
+        let read = world.backend.counts().bytes_read - before;
+        match stop_at {
+            usize::MAX => {
+                assert_eq!(fetched.expect("it is whole").ids.len(), 1800);
+                // The rounds, and these put together.
+                assert!(charged >= 2 * whole, "{charged} of {whole}");
+            }
+            _ => {
+                assert!(fetched.is_err());
+                assert!(most < 2 * step && read < 3 * step as u64, "{most} charged, {read} read");
+            }
+        }
+    }
+}
+
+fn world_is_full() -> SegmentError {
+    SegmentError::Damaged {
+        key: String::new(),
+        why: "no room".into(),
+    }
+}
+
 /// Rows as people have them: a title, a text, a few facts.
 fn articles(count: usize) -> (Vec<Attribute>, Rows) {
     let types = [
@@ -133,4 +180,27 @@ fn rows_take_less_than_their_logical_bytes() {
         println!("{compression:?}: {ratio:.3} bytes per logical byte, {hot:.2} hot bytes per row");
         assert!(ratio <= 1.2, "{compression:?}: {ratio}");
     }
+}
+
+/// Of many ids the blocks are looked through on several threads.
+#[tokio::test]
+async fn many_ids_are_found_in_shares() {
+    let mut world = World::new();
+    world.runtime.cpu = CpuPool::new(3);
+    let rows = Rows {
+        ids: ids(IdKind::Uuid, 20_000, 1),
+        columns: BTreeMap::new(),
+    };
+    let encoded = encode(ID, &rows, &schema(&[]), &OPTIONS);
+    let segment = world.stored(&encoded).await;
+    let absent = Id::Uuid(uuid::Uuid::from_u128(7));
+    // Backwards, with one that is not there in between.
+    let wanted = (0..rows.ids.len()).rev().step_by(2);
+    let asked: Vec<Id> = wanted
+        .clone()
+        .flat_map(|row| [rows.ids.get(row), absent.clone()])
+        .collect();
+    let expected: Vec<Option<u32>> = wanted.flat_map(|row| [Some(row as u32), None]).collect();
+    let found = segment.find(&asked).await.expect("it is whole");
+    assert!(found == expected);
 }

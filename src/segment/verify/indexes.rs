@@ -50,6 +50,9 @@ impl Verifier<'_> {
             );
             return Ok(());
         };
+        // Options may have changed since.
+        let built = self.segment.attribute_section(attribute);
+        let attribute = &built.map_or_else(|| attribute.clone(), |(_, built)| built);
         let (source, rows, of) = (&self.segment.source, self.segment.rows(), attribute.clone());
         let make = move || build(&Column::Values(values), &of);
         let Some(Built { directory, blocks }) = source.compute(ReadKind::Scan, make).await else {

@@ -17,7 +17,8 @@ use object_store::path::Path;
 use ulid::Ulid;
 
 use super::{
-    NsKey, OperationPart, decode_name, encode_name, lower, parse_lower, parse_operation_part, parse_reversed, reversed,
+    NsKey, OperationPart, blob, decode_name, encode_name, lower, operation, parse_lower, parse_operation_part,
+    parse_reversed, reversed, wal_entry,
 };
 use crate::model::{Gen, OrgId, Seq};
 
@@ -129,11 +130,6 @@ pub fn lease(ns: &NsKey, role: &str, term: u64) -> Path {
     inside(ns, &format!("lease/{role}/{}", reversed(term)))
 }
 
-/// All plans of garbage collection.
-pub fn collection_plan_prefix(ns: &NsKey) -> Path {
-    inside(ns, "gc/plan")
-}
-
 /// One plan of garbage collection.
 pub fn collection_plan(ns: &NsKey, id: Ulid) -> Path {
     inside(ns, &format!("gc/plan/{}", lower(id)))
@@ -199,6 +195,22 @@ pub enum NsObject {
     Operation(Ulid, OperationPart),
 }
 
+/// The key of an object in the directory of a namespace. The entries of the log come after all others.
+pub fn object(ns: &NsKey, object: &NsObject) -> Path {
+    match object {
+        NsObject::Entry(seq) => wal_entry(ns, *seq),
+        NsObject::Blob(id) => blob(ns, *id),
+        NsObject::Manifest(generation) => manifest(ns, *generation),
+        NsObject::Head => head(ns),
+        NsObject::Segment(id) => segment(ns, *id),
+        NsObject::Deletions(id) => deletions(ns, *id),
+        NsObject::Pin(id) => pin(ns, *id),
+        NsObject::Lease { role, term } => lease(ns, role, *term),
+        NsObject::CollectionPlan(id) => collection_plan(ns, *id),
+        NsObject::Operation(token, part) => operation(ns, *token, *part),
+    }
+}
+
 /// What the object of a key in the directory of a namespace is; `None` for a foreign one.
 pub fn parse_object(key: &Path) -> Option<NsObject> {
     let mut parts = key.as_ref().split('/');
@@ -230,7 +242,7 @@ pub fn parse_object(key: &Path) -> Option<NsObject> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::{blob, operation, operation_prefix, wal_entry, wal_prefix};
+    use super::super::{operation_prefix, wal_prefix};
     use super::*;
     use crate::model::NamespaceName;
 
@@ -296,10 +308,13 @@ mod tests {
                 (deletions(&ns, id), namespace_prefix(&ns), NsObject::Deletions(id)),
                 (pin(&ns, id), pin_prefix(&ns), NsObject::Pin(id)),
                 (lease_key, lease_prefix(&ns, "index"), NsObject::Lease { role: "index".into(), term: n }),
-                (collection_plan(&ns, id), collection_plan_prefix(&ns), NsObject::CollectionPlan(id)),
+                (collection_plan(&ns, id), namespace_prefix(&ns), NsObject::CollectionPlan(id)),
                 (operation(&ns, id, OperationPart::Beat(3)), operation_prefix(&ns, id),
                     NsObject::Operation(id, OperationPart::Beat(3))),
             ] {
+                prop_assert_eq!(super::object(&ns, &object), key.clone());
+                // The log is listed last.
+                prop_assert!(key <= wal_entry(&ns, Seq(u64::MAX)) || matches!(object, NsObject::Entry(_)), "{key}");
                 prop_assert_eq!(parse_object(&key), Some(object));
                 prop_assert_eq!(parse_namespace(&key), Some(ns.clone()));
                 prop_assert!(key.prefix_matches(&namespaces()));

@@ -240,7 +240,7 @@ impl GroupReader {
             raw_budget: SECTION_RAW_BYTES_MAX,
         };
         let groups = groups.iter().map(|group| {
-            Ok(Decoded {
+            Ok::<_, DecodeError>(Decoded {
                 rows: read_group(group, &mut reader)?,
                 taken: 0,
             })

@@ -22,7 +22,7 @@ pub mod schema;
 pub(crate) mod settings;
 mod table;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod vectors;
 
 /// The messages of `proto/log.proto`.
@@ -33,45 +33,29 @@ pub mod proto {
 
 use bytes::Bytes;
 use prost::Message;
-use ulid::Ulid;
 use uuid::Uuid;
 
 use self::container::Kind;
 use self::groups::{GroupReader, GroupWriter};
 pub(super) use self::groups::{slice_batch, slice_ids};
-use super::{BlobRef, Digest, Entry, EntryKind, Operation, Reply, RequestEffects};
-use crate::model::Seq;
+use super::frame::{fixed, u128_bytes, u128_of, ulid_bytes, ulid_of};
+use super::{BlobRef, DecodeError, Digest, Entry, EntryKind, Operation, Reply, RequestEffects};
+use crate::model::datetime::CLOCK_MS_MAX;
 use crate::model::write::Counts;
+use crate::model::{Gen, Seq};
 use crate::store::PutPayload;
 
 /// The version of new entries.
 pub const VERSION_WRITTEN: u32 = 1;
 /// The oldest version that [`decode`] understands.
 pub const VERSION_OLDEST_READ: u32 = 1;
+/// The most bytes that the blobs of an entry may have together: many times what any request can bring.
+const STAGED_BYTES_MAX: u64 = 1 << 40;
+/// The most rows that an answer may count: what JSON's numbers can say exactly.
+const COUNTED_MAX: u64 = 1 << 53;
 /// The most bytes one compressed section may unpack to. An entry of the largest request body,
 /// unstaged, stays below it.
 pub const SECTION_RAW_BYTES_MAX: u64 = 1 << 30;
-
-/// Why bytes are not an entry.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DecodeError {
-    /// Damaged, cut short, or something else altogether.
-    #[error("not a valid log object: {0}")]
-    Corrupt(String),
-    /// Whole, but written by a newer version of this program.
-    #[error("written by a newer version: {0}")]
-    Newer(String),
-}
-
-impl DecodeError {
-    fn corrupt(what: impl Into<String>) -> Self {
-        Self::Corrupt(what.into())
-    }
-
-    fn newer(what: impl Into<String>) -> Self {
-        Self::Newer(what.into())
-    }
-}
 
 /// Encodes an entry. Takes about 1 ms per megabyte of attributes and two checksums of the vectors:
 /// hand large ones to the CPU pool.
@@ -122,6 +106,7 @@ pub fn decode(bytes: Bytes) -> Result<(Entry, Digest), DecodeError> {
     let header = proto::EntryHeader::decode(header).map_err(|e| DecodeError::corrupt(format!("its header: {e}")))?;
     let kind = proto::EntryKind::try_from(header.kind)
         .map_err(|_| DecodeError::newer(format!("unknown entry kind {}", header.kind)))?;
+    check_position(&header)?;
     let mut groups = GroupReader::new(&header.groups, &body)?;
     let requests = header
         .requests
@@ -152,6 +137,25 @@ pub fn decode(bytes: Bytes) -> Result<(Entry, Digest), DecodeError> {
         kind,
     };
     Ok((entry, digest))
+}
+
+/// Whether the numbers of an entry are such that others can follow it.
+fn check_position(header: &proto::EntryHeader) -> Result<(), DecodeError> {
+    let staged = header.requests.iter().flat_map(|r| &r.staged);
+    let staged_bytes = staged.fold(0u64, |sum, blob| sum.saturating_add(blob.len));
+    let right = [
+        ((1..=Seq::MAX.0).contains(&header.seq), "its number cannot be"),
+        (
+            header.manifest_gen_hint <= Gen::MAX.0,
+            "it names a manifest that cannot be",
+        ),
+        (header.hlc_ms <= CLOCK_MS_MAX, "its clock says what cannot be"),
+        (staged_bytes <= STAGED_BYTES_MAX, "its blobs are too large"),
+    ];
+    match right.into_iter().find(|(holds, _)| !holds) {
+        None => Ok(()),
+        Some((_, why)) => Err(DecodeError::corrupt(why)),
+    }
 }
 
 /// Encodes some operations of one request as a blob of their own.
@@ -210,6 +214,10 @@ pub(crate) fn reply_to_proto(reply: &Reply) -> proto::Reply {
 }
 
 pub(crate) fn reply_from_proto(reply: &proto::Reply) -> Result<Reply, DecodeError> {
+    let rows = [reply.upserted, reply.patched, reply.deleted];
+    if rows.into_iter().flatten().any(|n| n > COUNTED_MAX) {
+        return Err(DecodeError::corrupt("an answer counts more rows than there can be"));
+    }
     Ok(Reply {
         body: u128_of(&reply.body, "reply")?,
         counts: Counts {
@@ -251,7 +259,7 @@ fn decode_request(request: &proto::Request, groups: &mut GroupReader) -> Result<
 
 fn blob_to_proto(blob: &BlobRef) -> proto::BlobRef {
     proto::BlobRef {
-        key: Bytes::copy_from_slice(&blob.key.to_bytes()),
+        key: ulid_bytes(blob.key),
         len: blob.len,
         digest: u128_bytes(blob.digest.0),
     }
@@ -259,22 +267,8 @@ fn blob_to_proto(blob: &BlobRef) -> proto::BlobRef {
 
 fn blob_from_proto(blob: &proto::BlobRef) -> Result<BlobRef, DecodeError> {
     Ok(BlobRef {
-        key: Ulid::from_bytes(fixed(&blob.key, "blob key")?),
+        key: ulid_of(&blob.key, "blob key")?,
         len: blob.len,
         digest: Digest(u128_of(&blob.digest, "blob digest")?),
     })
-}
-
-fn u128_bytes(n: u128) -> Bytes {
-    Bytes::copy_from_slice(&n.to_le_bytes())
-}
-
-fn u128_of(bytes: &[u8], what: &str) -> Result<u128, DecodeError> {
-    fixed(bytes, what).map(u128::from_le_bytes)
-}
-
-fn fixed(bytes: &[u8], what: &str) -> Result<[u8; 16], DecodeError> {
-    bytes
-        .try_into()
-        .map_err(|_| DecodeError::corrupt(format!("its {what} has {} bytes instead of 16", bytes.len())))
 }

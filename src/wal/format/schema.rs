@@ -78,9 +78,12 @@ pub fn attribute_to_proto(attribute: &Attribute) -> proto::Attribute {
 
 /// The attribute of a message. Errors as for [`change_from_proto`].
 pub fn attribute_from_proto(attribute: &proto::Attribute) -> Result<Attribute, DecodeError> {
-    if attribute.id == u32::MAX {
+    if AttrId(attribute.id) > AttrId::MAX {
         // The schema keeps the next free number, which must exist.
-        return Err(DecodeError::corrupt("an attribute has the number 2^32 - 1"));
+        return Err(DecodeError::corrupt(format!(
+            "an attribute has the number {}",
+            attribute.id
+        )));
     }
     Ok(Attribute {
         id: AttrId(attribute.id),
@@ -148,7 +151,7 @@ fn full_text_to_proto(config: &FullTextConfig) -> proto::FullText {
 }
 
 fn full_text_from_proto(config: &proto::FullText) -> Result<FullTextConfig, DecodeError> {
-    Ok(FullTextConfig {
+    let config = FullTextConfig {
         tokenizer: value_of(&Tokenizer::ALL, &config.tokenizer, "tokenizer")?,
         language: value_of(&Language::ALL, &config.language, "language")?,
         stemming: config.stemming,
@@ -159,7 +162,13 @@ fn full_text_from_proto(config: &proto::FullText) -> Result<FullTextConfig, Deco
         k1: config.k1,
         b: config.b,
         k3: config.k3,
-    })
+    };
+    match config.is_in_range() {
+        true => Ok(config),
+        false => Err(DecodeError::corrupt(
+            "how texts are searched says numbers that cannot be",
+        )),
+    }
 }
 
 fn name_of<T: PartialEq>(table: &[(T, &'static str)], value: T) -> &'static str {

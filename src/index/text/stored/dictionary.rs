@@ -10,7 +10,7 @@ use super::packing::{packed_len, unpack};
 use super::pages::PagePlan;
 use super::{BLOCK_TERM_BYTES_MAX, LENGTHS_ROWS, TERM_BYTES_MAX, TermWanted};
 use crate::base::Bitset;
-use crate::index::coding::{FormatError, Reader};
+use crate::base::coding::{FormatError, Reader};
 use crate::index::text::RowLengths;
 
 /// A search for terms, between [`TextDirectory::look_up`] and the bytes it wants.
@@ -135,14 +135,14 @@ impl TextDirectory {
             }
             let left = budget.checked_sub(term.len());
             budget = left.ok_or_else(|| FormatError::corrupt("a block has too many bytes of terms"))?;
-            let rows = reader.u32()?;
+            let rows = reader.varint32()?;
             let tokens = reader.varint()?.checked_add(u64::from(rows));
             let tokens = tokens.ok_or_else(|| FormatError::corrupt("a term has too many tokens"))?;
             if rows == 0 || rows > self.rows {
                 return Err(FormatError::corrupt(format!("a term is in {rows} rows")));
             }
             let postings = match rows {
-                1 => Postings::Row(reader.u32()?),
+                1 => Postings::Row(reader.varint32()?),
                 _ => Postings::At(next_range(&mut postings_at, reader.varint()?, block.postings.end)?),
             };
             let places = match self.positions {
@@ -163,7 +163,7 @@ impl TextDirectory {
         if (postings_at, places_at) != (block.postings.end, block.positions.end) {
             return Err(FormatError::corrupt("the terms of a block have less than the block"));
         }
-        reader.end()
+        Ok(reader.end()?)
     }
 }
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::pages::paged_len;
 use super::{FLAG_ELEMENTS, FLAG_POSITIONS, TERM_BYTES_MAX, VERSION_WRITTEN};
-use crate::index::coding::{FormatError, Reader, put_bytes, put_varint, shared_prefix};
+use crate::base::coding::{FormatError, Reader, put_bytes, put_varint, shared_prefix};
 use crate::index::text::FieldStats;
 use crate::index::text::analysis::ANALYSIS_VERSION;
 use crate::model::FullTextConfig;
@@ -103,10 +103,10 @@ fn read_config(reader: &mut Reader<'_>) -> Result<(FullTextConfig, u32), FormatE
         remove_stopwords: option(1),
         case_sensitive: option(2),
         ascii_folding: option(3),
-        max_token_length: reader.u32()?,
+        max_token_length: reader.varint32()?,
         ..FullTextConfig::default()
     };
-    Ok((config, reader.u32()?))
+    Ok((config, reader.varint32()?))
 }
 
 /// A number for the options that decide which tokens a stored index has, and for the analysis itself: where it differs,
@@ -166,7 +166,7 @@ impl TextDirectory {
             )));
         }
         let (config, analysis) = read_config(&mut reader)?;
-        let stored_rows = reader.u32()?;
+        let stored_rows = reader.varint32()?;
         let stats = FieldStats {
             docs: reader.varint()?,
             tokens: reader.varint()?,

@@ -2,7 +2,7 @@
 //! tokens.
 
 use super::packing::{pack, packed_len, unpack, width};
-use crate::index::coding::{FormatError, Reader, put_varint};
+use crate::base::coding::{FormatError, Reader, put_varint};
 use crate::index::text::Posting;
 
 /// Rows of a block of postings.
@@ -129,8 +129,8 @@ impl<'a> PlaceReader<'a> {
             position: 0,
         };
         for _ in 0..frequency {
-            let elements = if self.elements { self.reader.u32()? } else { 0 };
-            let step = self.reader.u32()?;
+            let elements = if self.elements { self.reader.varint32()? } else { 0 };
+            let step = self.reader.varint32()?;
             let from = if elements == 0 { last.position } else { 0 };
             last = Place {
                 element: last.element.checked_add(elements).ok_or_else(corrupt)?,
@@ -142,6 +142,6 @@ impl<'a> PlaceReader<'a> {
     }
 
     pub(super) fn end(&self) -> Result<(), FormatError> {
-        self.reader.end()
+        Ok(self.reader.end()?)
     }
 }

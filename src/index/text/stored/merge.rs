@@ -9,7 +9,7 @@ use super::pages::{PagePlan, PagedBytes};
 use super::read::read_term;
 use super::write::{Areas, EncodedText, encode_lengths, tells_elements};
 use crate::base::Bitset;
-use crate::index::coding::FormatError;
+use crate::base::coding::FormatError;
 use crate::index::text::{FieldStats, Posting};
 use crate::model::FullTextConfig;
 

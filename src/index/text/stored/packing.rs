@@ -1,6 +1,6 @@
 //! Small numbers in as few bits as the largest of them needs.
 
-use crate::index::coding::FormatError;
+use crate::base::coding::FormatError;
 
 /// The bits that every value fits into.
 pub(super) fn width(values: &[u32]) -> u8 {

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use crate::index::coding::FormatError;
+use crate::base::coding::FormatError;
 
 /// Bytes of a page, checksum included.
 pub(super) const PAGE_BYTES: usize = 16 * 1024;

@@ -9,7 +9,7 @@ use super::dictionary::{FoundTerm, FoundTerms, Postings};
 use super::directory::TextDirectory;
 use super::lists::read_postings;
 use super::pages::{PagePlan, PagedBytes};
-use crate::index::coding::FormatError;
+use crate::base::coding::FormatError;
 use crate::index::text::index::Terms;
 use crate::index::text::{Posting, RowLengths, TextIndex};
 use crate::model::FullTextConfig;
@@ -35,6 +35,11 @@ impl FoundTerms {
             plan: PagePlan::new(directory.stream_len, postings.chain(places)),
             terms: self.terms,
         }
+    }
+
+    /// How many postings they have together.
+    pub fn postings(&self) -> usize {
+        self.terms.iter().map(|term| term.rows as usize).sum()
     }
 
     /// How many terms.

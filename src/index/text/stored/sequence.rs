@@ -8,8 +8,8 @@ use super::directory::TextDirectory;
 use super::lists::{Place, PlaceReader};
 use super::pages::PagedBytes;
 use super::read::{PostingsLoad, read_term};
+use crate::base::coding::FormatError;
 use crate::base::{Bitset, is_abandoned};
-use crate::index::coding::FormatError;
 use crate::index::text::Posting;
 
 /// The places of one term in some rows.

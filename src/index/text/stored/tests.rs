@@ -16,7 +16,7 @@ use super::packing::{pack, packed_len, unpack, width};
 use super::pages::PagePlan;
 use super::*;
 use crate::base::Bitset;
-use crate::index::coding::FormatError;
+use crate::base::coding::FormatError;
 use crate::index::text::{Analyzer, Bm25, Buffer, Posting, TextIndex, query_terms, search};
 use crate::model::query::TextQuery;
 use crate::model::schema::Tokenizer;

@@ -11,7 +11,7 @@ use super::lists::{Place, put_places, put_postings};
 use super::packing::{pack, width};
 use super::{BLOCK_BYTES, BLOCK_TERM_BYTES_MAX, LENGTHS_ROWS, TERM_BYTES_MAX, pages};
 use crate::base::Bitset;
-use crate::index::coding::{put_bytes, put_varint, shared_prefix};
+use crate::base::coding::{put_bytes, put_varint, shared_prefix};
 use crate::index::text::index::{Terms, for_each_row, starts_of};
 use crate::index::text::{Analyzer, Buffer, FieldStats, Posting};
 use crate::model::FullTextConfig;

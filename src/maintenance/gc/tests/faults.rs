@@ -5,14 +5,13 @@ use std::time::Duration;
 use object_store::path::Path;
 use ulid::Ulid;
 
-use super::nodes::{Node, clock, hours, name, ns, org, same};
+use super::nodes::{Node, clock, hours, ns, one_node, same};
 use super::store::Dated;
-use crate::base::Clock;
 use crate::maintenance::gc::Looked;
 use crate::maintenance::tests::run;
 use crate::model::write::origin::OriginKind;
 use crate::model::{Gen, Seq};
-use crate::namespace::{CopyFrom, EngineOptions, Progress};
+use crate::namespace::EngineOptions;
 use crate::store::paths::{self, OperationPart};
 use crate::wal::Log;
 
@@ -21,46 +20,29 @@ use crate::wal::Log;
 #[test]
 fn a_hold_for_a_name_that_was_used_before_lasts_as_long_as_its_past() {
     run(async {
-        let clock = clock();
-        let backend = Dated::new(clock.clone());
-        let mut node = Node::new(&backend, &clock, 1);
+        let (clock, backend, mut node) = one_node();
         node.upsert("docs", 0..10, 1).await;
         node.flush("docs").await;
         node.upsert("twig", 0..3, 9).await;
         node.flush("twig").await;
-        node.engine.delete(&org(), &name("twig")).await.expect("deleted");
-        node.flush("twig").await;
+        node.delete("twig").await;
         node.branch("docs", "twig").await.expect("branched");
-        node.engine.delete(&org(), &name("docs")).await.expect("deleted");
-        node.flush("docs").await;
+        node.delete("docs").await;
         // Deleted again much later, and put into segments at once: no manifest ever names what it shares.
         hours(23).await;
-        let alive_ms = u64::try_from(clock.wall().as_millis()).expect("soon") - 1000;
-        node.engine.delete(&org(), &name("twig")).await.expect("deleted");
-        node.flush("twig").await;
+        let alive_ms = node.now_ms() - 1000;
+        node.delete("twig").await;
         // By now the hold is older than the grace time.
         hours(3).await;
         node.collect("docs").await;
         node.collect("docs").await;
         assert_eq!(node.objects("docs").await["pin"], 1);
-        let from = CopyFrom {
-            kind: OriginKind::Branch,
-            org: org(),
-            source: name("twig"),
-            guard: None,
-            num_shards: None,
-            create_namespace: None,
-        };
         let cold = Node::new(&backend, &clock, 2);
-        let restored = cold
-            .engine
-            .restore(&org(), &name("back"), &from, alive_ms, &Progress::default())
-            .await;
+        let restored = cold.restore(OriginKind::Branch, "twig", "back", alive_ms).await;
         restored.expect("restored");
         assert_eq!(cold.rows("back").await, same(0..10, 1));
         // In the end nothing is held.
-        cold.engine.delete(&org(), &name("back")).await.expect("deleted");
-        cold.flush("back").await;
+        cold.delete("back").await;
         for _ in 0..3 {
             hours(30).await;
             for namespace in ["twig", "back", "docs"] {
@@ -105,9 +87,7 @@ fn what_a_namespace_published_is_marked_although_it_was_closed_at_once() {
 #[test]
 fn markers_are_written_while_a_namespace_is_looked_at() {
     run(async {
-        let clock = clock();
-        let backend = Dated::new(clock.clone());
-        let node = Node::new(&backend, &clock, 1);
+        let (_, backend, node) = one_node();
         node.start_collecting(true);
         for n in 0..40 {
             node.upsert(&format!("slow{n}"), 0..5, 1).await;
@@ -130,9 +110,7 @@ fn markers_are_written_while_a_namespace_is_looked_at() {
 #[test]
 fn how_an_operation_ended_is_forgotten_after_that_it_began() {
     run(async {
-        let clock = clock();
-        let backend = Dated::new(clock.clone());
-        let mut node = Node::new(&backend, &clock, 1);
+        let (.., mut node) = one_node();
         node.upsert("docs", 0..5, 1).await;
         node.flush("docs").await;
         let token = Ulid::from_parts(1, 1);
@@ -156,9 +134,7 @@ fn how_an_operation_ended_is_forgotten_after_that_it_began() {
 #[test]
 fn collecting_reads_few_manifests_however_many_there_were() {
     run(async {
-        let clock = clock();
-        let backend = Dated::new(clock.clone());
-        let mut node = Node::new(&backend, &clock, 1);
+        let (clock, backend, mut node) = one_node();
         const GENERATIONS: u64 = 60;
         for n in 0..GENERATIONS {
             node.upsert("docs", n..n + 5, 1).await;
@@ -228,7 +204,7 @@ async fn keys_of(node: &Node, entries: impl Iterator<Item = u64>) -> (Vec<Path>,
     (keys, blobs)
 }
 
-fn staged() -> EngineOptions {
+pub fn staged() -> EngineOptions {
     EngineOptions {
         stage_bytes_min: 60,
         ..EngineOptions::default()
@@ -266,25 +242,14 @@ fn what_is_collected_while_the_past_is_read_breaks_nothing() {
         let backend = Dated::new(clock.clone());
         let node = Node::with(&backend, &clock, 1, staged());
         with_an_old_hint(&node, 6).await;
-        let at_ms = u64::try_from(clock.wall().as_millis()).expect("soon") - 3_000;
+        let at_ms = node.now_ms() - 3_000;
         let (_, blobs) = keys_of(&node, 2..6).await;
         backend.vanish_after(paths::wal_entry(&ns("docs"), Seq(2)), blobs);
         let cold = Node::new(&backend, &clock, 2);
         // The hint is a good one again.
         node.upsert("docs", 20..21, 7).await;
         node.flush("docs").await;
-        let from = CopyFrom {
-            kind: OriginKind::Branch,
-            org: org(),
-            source: name("docs"),
-            guard: None,
-            num_shards: None,
-            create_namespace: None,
-        };
-        let restored = cold
-            .engine
-            .restore(&org(), &name("back"), &from, at_ms, &Progress::default())
-            .await;
+        let restored = cold.restore(OriginKind::Branch, "docs", "back", at_ms).await;
         assert!(restored.is_err(), "its blobs are gone");
         assert_eq!(cold.rows("docs").await[&20], 7);
         cold.upsert("docs", 20..21, 8).await;

@@ -10,14 +10,17 @@ use tokio_util::sync::CancellationToken;
 use ulid::Ulid;
 
 use super::store::Dated;
+use crate::base::clock::wall_ms;
 use crate::base::{Clock, CpuPool, Ledger, MemoryShare, Rng, Runtime, TokioClock, TokioSpawner};
 use crate::config::StoreConfig;
+use crate::error::Result;
+use crate::maintenance::gc::collector::Limits;
 use crate::maintenance::gc::{self, CollectError, Collector, GcOptions, Looked};
 use crate::maintenance::tests::run;
 use crate::maintenance::tests::world::rows_of;
 use crate::maintenance::{Indexer, UpkeepOptions};
 use crate::model::write::origin::OriginKind;
-use crate::model::{NamespaceName, OrgId};
+use crate::model::{NamespaceName, OrgId, Seq};
 use crate::namespace::{Body, CopyFrom, Engine, EngineOptions, Progress};
 use crate::store::Store;
 use crate::store::paths::{self, NsKey, NsObject};
@@ -29,7 +32,7 @@ pub struct Node {
     indexer: Indexer,
     pub runtime: Runtime,
     pub store: Store,
-    collector: Collector,
+    pub collector: Collector,
 }
 
 pub fn org() -> OrgId {
@@ -48,8 +51,28 @@ pub fn clock() -> TokioClock {
     TokioClock::new(Duration::from_secs(1_700_000_000))
 }
 
+/// `kind` of `source`.
+pub fn from(kind: OriginKind, source: &str) -> CopyFrom {
+    CopyFrom {
+        kind,
+        org: org(),
+        source: name(source),
+        guard: None,
+        num_shards: None,
+        create_namespace: None,
+    }
+}
+
 pub async fn hours(n: u64) {
     tokio::time::sleep(Duration::from_secs(3600 * n)).await;
+}
+
+/// A clock, a store that dates by it, and a node.
+pub fn one_node() -> (TokioClock, Dated, Node) {
+    let clock = clock();
+    let backend = Dated::new(clock.clone());
+    let node = Node::new(&backend, &clock, 1);
+    (clock, backend, node)
 }
 
 impl Node {
@@ -74,7 +97,8 @@ impl Node {
             runtime.clock.clone(),
             runtime.rng.clone(),
             &config,
-        );
+        )
+        .listing_in_order(true);
         let engine = Engine::new(runtime.clone(), store.clone(), options);
         assert_eq!(engine.grace(), GRACE);
         let options = UpkeepOptions {
@@ -108,27 +132,43 @@ impl Node {
     }
 
     pub async fn flush(&self, namespace: &str) {
-        self.indexer.flush(&org(), &name(namespace)).await.expect("flushed");
+        self.flush_of(&org(), namespace).await;
+    }
+
+    pub async fn flush_of(&self, org: &OrgId, namespace: &str) {
+        self.indexer.flush(org, &name(namespace)).await.expect("flushed");
     }
 
     pub async fn merge(&self, namespace: &str) {
         self.indexer.merge(&org(), &name(namespace)).await.expect("merged");
     }
 
-    pub async fn branch(&self, source: &str, target: &str) -> crate::error::Result<()> {
-        let from = CopyFrom {
-            kind: OriginKind::Branch,
-            org: org(),
-            source: name(source),
-            guard: None,
-            num_shards: None,
-            create_namespace: None,
-        };
-        let copied = self
-            .engine
-            .copy(&org(), &name(target), &from, &Progress::default())
-            .await;
-        copied.map(drop)
+    pub async fn branch(&self, source: &str, target: &str) -> Result<()> {
+        self.copy(OriginKind::Branch, source, target).await
+    }
+
+    pub async fn copy(&self, kind: OriginKind, source: &str, target: &str) -> Result<()> {
+        let (target, from, progress) = (name(target), from(kind, source), Progress::default());
+        self.engine.copy(&org(), &target, &from, &progress).await.map(drop)
+    }
+
+    /// What `source` was becomes `target`; returns how many rows that has.
+    pub async fn restore(&self, kind: OriginKind, source: &str, target: &str, at_ms: u64) -> Result<u64> {
+        let (target, from, progress) = (name(target), from(kind, source), Progress::default());
+        let restored = self.engine.restore(&org(), &target, &from, at_ms, &progress).await;
+        restored.map(|outcome| outcome.rows)
+    }
+
+    /// Deletes a namespace, and puts that into a manifest.
+    pub async fn delete(&self, namespace: &str) -> Seq {
+        let deleted = self.engine.delete(&org(), &name(namespace)).await;
+        self.flush(namespace).await;
+        deleted.expect("deleted")
+    }
+
+    /// Now, in milliseconds since the epoch.
+    pub fn now_ms(&self) -> u64 {
+        wall_ms(self.runtime.clock.as_ref())
     }
 
     pub async fn rows(&self, namespace: &str) -> BTreeMap<u64, i64> {
@@ -136,7 +176,7 @@ impl Node {
         rows_of(&snapshot).await
     }
 
-    pub async fn look(&mut self, namespace: &str) -> Result<Looked, CollectError> {
+    pub async fn look(&mut self, namespace: &str) -> std::result::Result<Looked, CollectError> {
         self.collector.look(&ns(namespace)).await
     }
 
@@ -203,9 +243,7 @@ pub fn same(ids: std::ops::Range<u64>, n: i64) -> BTreeMap<u64, i64> {
 #[test]
 fn what_was_merged_away_goes_after_the_grace_time_and_a_second_look() {
     run(async {
-        let clock = clock();
-        let backend = Dated::new(clock.clone());
-        let mut node = Node::new(&backend, &clock, 1);
+        let (clock, backend, mut node) = one_node();
         for n in 0..4 {
             node.upsert("docs", 0..10, n).await;
             node.flush("docs").await;
@@ -241,14 +279,11 @@ fn what_was_merged_away_goes_after_the_grace_time_and_a_second_look() {
 #[test]
 fn a_deleted_namespace_leaves_its_tombstone_and_its_name_is_usable() {
     run(async {
-        let clock = clock();
-        let backend = Dated::new(clock.clone());
-        let mut node = Node::new(&backend, &clock, 1);
+        let (clock, backend, mut node) = one_node();
         node.upsert("docs", 0..10, 1).await;
         node.flush("docs").await;
         node.upsert("docs", 0..10, 2).await;
-        let tombstone = node.engine.delete(&org(), &name("docs")).await.expect("deleted");
-        node.flush("docs").await;
+        let tombstone = node.delete("docs").await;
         assert_eq!(node.collect("docs").await, Looked::Later);
         assert!(node.objects("docs").await["segment"] > 0);
         hours(25).await;
@@ -269,9 +304,7 @@ fn a_deleted_namespace_leaves_its_tombstone_and_its_name_is_usable() {
 #[test]
 fn nothing_is_deleted_while_clocks_disagree() {
     run(async {
-        let clock = clock();
-        let backend = Dated::new(clock.clone());
-        let mut node = Node::new(&backend, &clock, 1);
+        let (_, backend, mut node) = one_node();
         for n in 0..2 {
             node.upsert("docs", 0..10, n).await;
             node.flush("docs").await;
@@ -294,9 +327,7 @@ fn nothing_is_deleted_while_clocks_disagree() {
 #[test]
 fn orphans_of_crashed_jobs_and_unnamed_blobs_go_and_named_ones_stay() {
     run(async {
-        let clock = clock();
-        let backend = Dated::new(clock.clone());
-        let mut node = Node::new(&backend, &clock, 1);
+        let (clock, backend, mut node) = one_node();
         node.upsert("docs", 0..3, 1).await;
         node.flush("docs").await;
         let (key, id) = (ns("docs"), Ulid::from_parts(1, 1));
@@ -330,15 +361,26 @@ fn orphans_of_crashed_jobs_and_unnamed_blobs_go_and_named_ones_stay() {
 
 #[test]
 fn a_crash_at_any_request_of_a_collection_loses_nothing() {
-    run(async {
-        for calls in 0..60 {
-            let clock = clock();
-            let backend = Dated::new(clock.clone());
-            let mut node = Node::new(&backend, &clock, 1);
+    crash_at_any_request(Limits::default());
+}
+
+#[test]
+fn a_crash_at_any_request_of_a_collection_with_several_plans_loses_nothing() {
+    crash_at_any_request(Limits {
+        plan_objects: 2,
+        ..Limits::default()
+    });
+}
+
+fn crash_at_any_request(limits: Limits) {
+    run(async move {
+        for calls in 0..150 {
+            let (clock, backend, mut node) = one_node();
             for n in 0..3 {
                 node.upsert("docs", 0..5, n).await;
                 node.flush("docs").await;
             }
+            node.collector.limits = limits;
             node.branch("docs", "twig").await.expect("branched");
             hours(25).await;
             backend.cut_after(calls);
@@ -370,9 +412,7 @@ fn a_branch_costs_the_same_however_many_rows_there_are() {
     run(async {
         let mut costs = Vec::new();
         for rows in [10u64, 20_000] {
-            let clock = clock();
-            let backend = Dated::new(clock.clone());
-            let node = Node::new(&backend, &clock, 1);
+            let (clock, backend, node) = one_node();
             node.upsert("docs", 0..rows, 1).await;
             node.flush("docs").await;
             node.write("docs", json!({"upsert_rows": [{"id": 1, "n": 2}], "deletes": [3]}))
@@ -403,17 +443,14 @@ fn a_branch_costs_the_same_however_many_rows_there_are() {
 #[test]
 fn a_branch_outlives_its_source_and_lets_go_of_it_when_it_has_rewritten_all() {
     run(async {
-        let clock = clock();
-        let backend = Dated::new(clock.clone());
-        let mut node = Node::new(&backend, &clock, 1);
+        let (clock, backend, mut node) = one_node();
         node.upsert("docs", 0..10, 1).await;
         node.flush("docs").await;
         node.branch("docs", "twig").await.expect("branched");
         // Of a branch that was not flushed yet, and one that was.
         node.branch("twig", "leaf").await.expect("branched");
         node.flush("twig").await;
-        node.engine.delete(&org(), &name("docs")).await.expect("deleted");
-        node.flush("docs").await;
+        node.delete("docs").await;
         for _ in 0..3 {
             hours(30).await;
             for namespace in ["docs", "twig", "leaf"] {
@@ -452,9 +489,7 @@ fn a_branch_outlives_its_source_and_lets_go_of_it_when_it_has_rewritten_all() {
 fn a_crash_at_any_request_of_a_branch_leaves_all_of_it_or_nothing() {
     run(async {
         for calls in 0..40 {
-            let clock = clock();
-            let backend = Dated::new(clock.clone());
-            let mut node = Node::new(&backend, &clock, 1);
+            let (clock, backend, mut node) = one_node();
             node.upsert("docs", 0..10, 1).await;
             node.flush("docs").await;
             node.upsert("docs", 0..1, 2).await;
@@ -490,9 +525,7 @@ fn a_crash_at_any_request_of_a_branch_leaves_all_of_it_or_nothing() {
 #[test]
 fn a_node_looks_at_what_it_saw_published_and_leaves_the_rest_alone() {
     run(async {
-        let clock = clock();
-        let backend = Dated::new(clock.clone());
-        let node = Node::new(&backend, &clock, 1);
+        let (clock, backend, node) = one_node();
         let stop = node.start_collecting(true);
         for n in 0..3 {
             node.upsert("docs", 0..5, n).await;

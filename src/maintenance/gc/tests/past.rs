@@ -1,20 +1,14 @@
 //! States of the past, and nodes that live in it.
 
-use super::nodes::{Node, clock, hours, name, org, same};
-use super::store::Dated;
-use crate::base::Clock;
+use super::nodes::{Node, hours, name, one_node, org, same};
 use crate::maintenance::gc::Looked;
 use crate::maintenance::tests::run;
 use crate::model::write::origin::OriginKind;
-use crate::namespace::{CopyFrom, Progress};
 
 #[test]
 fn what_a_namespace_was_can_be_had_until_it_is_not_kept() {
     run(async {
-        let clock = clock();
-        let backend = Dated::new(clock.clone());
-        let mut node = Node::new(&backend, &clock, 1);
-        let now_ms = || u64::try_from(clock.wall().as_millis()).expect("soon");
+        let (clock, backend, mut node) = one_node();
         let mut states = Vec::new();
         for n in 0..6 {
             node.upsert("docs", 0..5, n).await;
@@ -24,30 +18,13 @@ fn what_a_namespace_was_can_be_had_until_it_is_not_kept() {
             if n == 3 {
                 node.merge("docs").await;
             }
-            states.push((now_ms(), n));
+            states.push((node.now_ms(), n));
             hours(1).await;
         }
         let before = states[0].0 - 1000;
-        node.engine.delete(&org(), &name("docs")).await.expect("deleted");
-        node.flush("docs").await;
+        node.delete("docs").await;
         hours(1).await;
         node.collect("docs").await;
-        let restore = async |node: &Node, kind, target: &str, at_ms| {
-            let from = CopyFrom {
-                kind,
-                org: org(),
-                source: name("docs"),
-                guard: None,
-                num_shards: None,
-                create_namespace: None,
-            };
-            let progress = Progress::default();
-            let done = node
-                .engine
-                .restore(&org(), &name(target), &from, at_ms, &progress)
-                .await;
-            done.map(|outcome| outcome.rows)
-        };
         let cold = Node::new(&backend, &clock, 2);
         for (at_ms, n) in &states {
             for (kind, target) in [
@@ -56,17 +33,17 @@ fn what_a_namespace_was_can_be_had_until_it_is_not_kept() {
             ] {
                 for past_ms in [*at_ms, at_ms + 1_800_000] {
                     let target = format!("{target}-{past_ms}");
-                    assert_eq!(restore(&cold, kind, &target, past_ms).await.expect("restored"), 5);
+                    assert_eq!(cold.restore(kind, "docs", &target, past_ms).await.expect("restored"), 5);
                     assert_eq!(node.rows(&target).await, same(0..5, *n), "{target}");
                 }
             }
         }
-        for at_ms in [before, now_ms() - 1000, now_ms() + 1000] {
-            assert!(restore(&cold, OriginKind::Branch, "none", at_ms).await.is_err());
+        for at_ms in [before, node.now_ms() - 1000, node.now_ms() + 1000] {
+            assert!(cold.restore(OriginKind::Branch, "docs", "none", at_ms).await.is_err());
         }
         // It comes back under its own name, and its objects stay.
         let (at_ms, n) = states[4];
-        restore(&node, OriginKind::Branch, "docs", at_ms)
+        node.restore(OriginKind::Branch, "docs", "docs", at_ms)
             .await
             .expect("restored");
         for _ in 0..3 {
@@ -76,7 +53,7 @@ fn what_a_namespace_was_can_be_had_until_it_is_not_kept() {
         let later = Node::new(&backend, &clock, 3);
         assert_eq!(later.rows("docs").await, same(0..5, n));
         assert!(
-            restore(&later, OriginKind::Branch, "none", at_ms).await.is_err(),
+            later.restore(OriginKind::Branch, "docs", "none", at_ms).await.is_err(),
             "not kept"
         );
     });
@@ -87,9 +64,7 @@ fn a_node_that_slept_branches_and_reads_what_is_still_there() {
     run(async {
         // How long the node that branches has slept, and between which looks it wakes.
         for (slept, early) in [(1, true), (11, true), (13, true), (26, true), (26, false)] {
-            let clock = clock();
-            let backend = Dated::new(clock.clone());
-            let mut node = Node::new(&backend, &clock, 1);
+            let (clock, backend, mut node) = one_node();
             for n in 0..2 {
                 node.upsert("docs", 0..10, n).await;
                 node.flush("docs").await;
@@ -129,29 +104,12 @@ fn a_node_that_slept_branches_and_reads_what_is_still_there() {
 #[test]
 fn a_name_that_comes_back_at_once_is_still_put_into_segments() {
     run(async {
-        let clock = clock();
-        let backend = Dated::new(clock.clone());
-        let node = Node::new(&backend, &clock, 1);
+        let (clock, backend, node) = one_node();
         node.upsert("docs", 0..5, 1).await;
         node.flush("docs").await;
-        let from = |source: &str| CopyFrom {
-            kind: OriginKind::Branch,
-            org: org(),
-            source: name(source),
-            guard: None,
-            num_shards: None,
-            create_namespace: None,
-        };
-        let engine = node.engine.clone();
-        let branch = async |source: &str, target: &str| {
-            let done = engine
-                .copy(&org(), &name(target), &from(source), &Progress::default())
-                .await;
-            done.expect("branched")
-        };
-        branch("docs", "twig").await;
+        node.branch("docs", "twig").await.expect("branched");
         node.engine.delete(&org(), &name("docs")).await.expect("deleted");
-        branch("twig", "docs").await;
+        node.branch("twig", "docs").await.expect("branched");
         node.upsert("docs", 5..6, 2).await;
         node.flush("docs").await;
         let cold = Node::new(&backend, &clock, 2);

@@ -8,18 +8,14 @@ use proptest::prelude::*;
 use ulid::Ulid;
 use uuid::Uuid;
 
-use crate::maintenance::gc::{Found, Held, Keep, Oldest, Plan, Retained, View, plan, retained};
+use crate::maintenance::gc::{Blobs, Found, Held, Keep, Oldest, Plan, Retained, View, plan, retained};
 use crate::manifest::{Deletions, Gen, Manifest, ManifestSegment};
-use crate::model::{Incarnation, NamespaceName, OrgId, Recent, Schema, Seq, Settings};
+use crate::model::{Incarnation, Recent, Schema, Seq, Settings};
 use crate::segment::{SegmentId, SegmentMeta};
-use crate::store::paths::{self, NsKey, NsObject, OperationPart};
+use crate::store::paths::{NsObject, OperationPart};
 use crate::wal::Digest;
 
 const HOUR: u64 = 3_600_000;
-
-fn ns() -> NsKey {
-    NsKey::new(OrgId::default_org(), NamespaceName::parse("docs").expect("a name"))
-}
 
 fn keep(grace: u64, retention: u64) -> Keep {
     Keep {
@@ -43,6 +39,7 @@ fn manifest(generation: u64, indexed: u64, segments: &[u128]) -> Manifest {
             logical_bytes: 1,
             owner: None,
             inline: None,
+            made_as: None,
         },
         deletions: Deletions::None,
     };
@@ -66,21 +63,8 @@ fn manifest(generation: u64, indexed: u64, segments: &[u128]) -> Manifest {
 }
 
 fn found(object: NsObject, hour: u64) -> Found {
-    let ns = ns();
-    let key = match &object {
-        NsObject::Entry(seq) => paths::wal_entry(&ns, *seq),
-        NsObject::Manifest(generation) => paths::manifest(&ns, *generation),
-        NsObject::Segment(id) => paths::segment(&ns, *id),
-        NsObject::Blob(id) => paths::blob(&ns, *id),
-        NsObject::Pin(id) => paths::pin(&ns, *id),
-        NsObject::Operation(token, part) => paths::operation(&ns, *token, *part),
-        NsObject::Deletions(_) | NsObject::Head | NsObject::Lease { .. } | NsObject::CollectionPlan(_) => {
-            paths::head(&ns)
-        }
-    };
     Found {
         object,
-        key,
         written_ms: hour * HOUR,
         bytes: 1,
     }
@@ -106,7 +90,7 @@ fn planned(listing: &[Found], manifests: &[Manifest], pins: &[Held], now: u64, k
         listing,
         oldest: &oldest.map(Oldest::of).unwrap_or_default(),
         pins,
-        blobs: Some(&BTreeSet::new()),
+        blobs: Blobs::Named(&BTreeSet::new()),
         now_ms: now * HOUR,
     };
     plan(&view, keep).expect("all was read")
@@ -247,13 +231,37 @@ fn a_hold_keeps_its_objects_and_goes_alone_first() {
 }
 
 #[test]
+fn a_blob_goes_when_no_entry_that_stays_can_name_it() {
+    let blob = |id: u128, hour| found(NsObject::Blob(Ulid::from(id)), hour);
+    let listing = [entry(5, 90), man(7, 90), blob(1, 10), blob(2, 20), blob(3, 98)];
+    let named = BTreeSet::from([Ulid::from(2u128)]);
+    for (blobs, expected) in [
+        (Blobs::Since(0), &[][..]),
+        (Blobs::Since(20 * HOUR), &listing[2..3]),
+        (Blobs::Since(1000 * HOUR), &listing[2..4]),
+        (Blobs::Named(&named), &listing[2..3]),
+    ] {
+        let view = View {
+            listing: &listing,
+            oldest: &Oldest::of(&manifest(7, 5, &[])),
+            pins: &[],
+            blobs,
+            now_ms: 100 * HOUR,
+        };
+        let plan = plan(&view, keep(5, 0)).expect("it was read");
+        assert_eq!(plan.doomed, expected, "{blobs:?}");
+        assert!(plan.later);
+    }
+}
+
+#[test]
 fn a_retained_manifest_that_was_not_read_stops_everything() {
     let listing = [man(1, 0), man(2, 999), seg(1, 0)];
     let view = View {
         listing: &listing,
         oldest: &Oldest::of(&manifest(2, 2, &[])),
         pins: &[],
-        blobs: None,
+        blobs: Blobs::Since(0),
         now_ms: 1000 * HOUR,
     };
     assert!(plan(&view, keep(5, 0)).is_err());
@@ -336,8 +344,8 @@ proptest! {
                 }
             }
             // It stops anywhere; what is left has no gaps.
-            let done: BTreeSet<_> = plan.doomed.iter().take(stop).map(|f| f.key.clone()).collect();
-            listing.retain(|f| !done.contains(&f.key));
+            let done: BTreeSet<_> = plan.doomed.iter().take(stop).map(|f| f.object.clone()).collect();
+            listing.retain(|f| !done.contains(&f.object));
             let left = |number: &dyn Fn(&NsObject) -> Option<u64>| {
                 let mut left: Vec<u64> = listing.iter().filter_map(|f| number(&f.object)).collect();
                 left.sort_unstable();
@@ -351,8 +359,8 @@ proptest! {
         }
         // After a long time only what the newest manifest needs is left, in one go.
         let plan = planned(&listing, &manifests, &[], now + 10_000, keep(grace, retention));
-        let gone: BTreeSet<_> = plan.doomed.iter().map(|f| f.key.clone()).collect();
-        listing.retain(|f| !gone.contains(&f.key));
+        let gone: BTreeSet<_> = plan.doomed.iter().map(|f| f.object.clone()).collect();
+        listing.retain(|f| !gone.contains(&f.object));
         let last = manifests.last().expect("at least one");
         for left in &listing {
             match left.object {

@@ -1,14 +1,13 @@
 //! A store in memory that dates objects by Tokio's clock, and that can be cut off after any number of calls.
 
-use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
@@ -17,14 +16,13 @@ use object_store::{
 
 use crate::base::{Clock, TokioClock};
 
+#[path = "../../../../benches/common/dated.rs"]
+mod dated;
+
 #[derive(Default)]
 struct Inside {
-    /// Milliseconds since the epoch.
-    written: BTreeMap<Path, u64>,
     calls: u64,
     cut_at: Option<u64>,
-    /// Seconds.
-    ahead: i64,
     /// What was asked for: the kind of request and the key.
     asked: Vec<(&'static str, String)>,
     /// Requests for keys that contain this take so long.
@@ -33,19 +31,40 @@ struct Inside {
     vanishing: Option<(Path, Vec<Path>)>,
 }
 
+/// A clock that is so many seconds ahead of another one.
+struct Ahead(TokioClock, Arc<AtomicI64>);
+
+impl Clock for Ahead {
+    fn wall(&self) -> Duration {
+        let seconds = self.1.load(Ordering::Relaxed);
+        let ahead = Duration::from_secs(seconds.unsigned_abs());
+        match seconds < 0 {
+            true => self.0.wall().saturating_sub(ahead),
+            false => self.0.wall() + ahead,
+        }
+    }
+
+    fn boot(&self) -> Duration {
+        self.0.boot()
+    }
+}
+
 /// Clones are the same store.
 #[derive(Clone)]
 pub struct Dated {
-    inner: Arc<InMemory>,
-    clock: TokioClock,
+    inner: Arc<dated::Dated>,
+    /// Seconds that the store's clock is ahead of the nodes'.
+    ahead: Arc<AtomicI64>,
     inside: Arc<Mutex<Inside>>,
 }
 
 impl Dated {
     pub fn new(clock: TokioClock) -> Self {
+        let ahead = Arc::<AtomicI64>::default();
+        let clock = Ahead(clock, ahead.clone());
         Self {
-            inner: Arc::new(InMemory::new()),
-            clock,
+            inner: Arc::new(dated::Dated::new(Arc::new(clock))),
+            ahead,
             inside: Arc::default(),
         }
     }
@@ -76,7 +95,7 @@ impl Dated {
 
     /// Sets the store's clock, in seconds against the nodes'.
     pub fn set_ahead(&self, seconds: i64) {
-        self.inside().ahead = seconds;
+        self.ahead.store(seconds, Ordering::Relaxed);
     }
 
     /// How many requests of a kind there were for keys that contain `text`, since the last call of this.
@@ -84,6 +103,13 @@ impl Dated {
         let asked = std::mem::take(&mut self.inside().asked);
         let is_meant = |(of, key): &&(&'static str, String)| *of == kind && key.contains(text);
         asked.iter().filter(is_meant).count()
+    }
+
+    /// The keys of the requests of a kind, since the last call of this or of [`take_asked`](Self::take_asked).
+    pub fn take_keys(&self, kind: &str) -> Vec<String> {
+        let asked = std::mem::take(&mut self.inside().asked);
+        let of_kind = asked.into_iter().filter(|(of, _)| *of == kind);
+        of_kind.map(|(_, key)| key).collect()
     }
 
     /// From now on, requests for keys that contain `text` take so long.
@@ -126,21 +152,6 @@ impl Dated {
             }),
         }
     }
-
-    fn wrote(&self, path: &Path) {
-        let mut inside = self.inside();
-        let ahead = inside.ahead.saturating_mul(1000);
-        let ms = u64::try_from(self.clock.wall().as_millis()).expect("soon");
-        inside.written.insert(path.clone(), ms.saturating_add_signed(ahead));
-    }
-
-    fn dated(&self, mut meta: ObjectMeta) -> ObjectMeta {
-        if let Some(at) = self.inside().written.get(&meta.location) {
-            let ms = i64::try_from(*at).expect("soon");
-            meta.last_modified = chrono::DateTime::from_timestamp_millis(ms).expect("a time");
-        }
-        meta
-    }
 }
 
 impl fmt::Debug for Dated {
@@ -160,9 +171,7 @@ impl ObjectStore for Dated {
     async fn put_opts(&self, path: &Path, body: PutPayload, options: PutOptions) -> Result<PutResult> {
         self.call("put", path)?;
         self.wait(path).await;
-        let put = self.inner.put_opts(path, body, options).await?;
-        self.wrote(path);
-        Ok(put)
+        self.inner.put_opts(path, body, options).await
     }
 
     async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
@@ -195,9 +204,14 @@ impl ObjectStore for Dated {
         if let Err(refused) = self.call("list", prefix.unwrap_or(&Path::default())) {
             return stream::iter([Err(refused)]).boxed();
         }
-        let this = self.clone();
-        let listed = self.inner.list(prefix);
-        listed.map(move |meta| Ok(this.dated(meta?))).boxed()
+        self.inner.list(prefix)
+    }
+
+    fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
+        if let Err(refused) = self.call("list", prefix.unwrap_or(&Path::default())) {
+            return stream::iter([Err(refused)]).boxed();
+        }
+        self.inner.list_with_offset(prefix, offset)
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use futures::TryStreamExt;
 
-use super::nodes::{Node, clock, hours, name, ns, org, same};
+use super::nodes::{Node, clock, hours, ns, one_node, same};
 use super::store::Dated;
+use crate::base::{Clock, TokioClock};
+use crate::maintenance::gc::sweep::last_finished;
 use crate::maintenance::gc::{Swept, sweep_if_due};
 use crate::maintenance::tests::run;
 use crate::store::paths::{self, NsKey};
@@ -38,9 +40,7 @@ async fn forget(node: &Node, namespace: &str) {
 #[test]
 fn what_lost_its_markers_is_marked_again() {
     run(async {
-        let clock = clock();
-        let backend = Dated::new(clock.clone());
-        let mut node = Node::new(&backend, &clock, 1);
+        let (_, backend, mut node) = one_node();
         assert_eq!(sweep(&node).await, Some(Swept::default()), "nothing is there");
         // One has garbage, one a tail, one both in time, one never got a manifest, one is gone and leaves garbage.
         for namespace in ["garbage", "tail", "gone", "fine"] {
@@ -51,8 +51,7 @@ fn what_lost_its_markers_is_marked_again() {
         }
         node.upsert("tail", 0..5, 7).await;
         node.upsert("small", 0..5, 1).await;
-        node.engine.delete(&org(), &name("gone")).await.expect("deleted");
-        node.flush("gone").await;
+        node.delete("gone").await;
         // Nodes write dirty markers once more after some seconds.
         tokio::time::sleep(Duration::from_secs(30)).await;
         for namespace in ["garbage", "tail", "gone", "small"] {
@@ -139,9 +138,7 @@ fn one_node_a_day_sweeps_and_one_that_dies_is_made_up_for() {
 #[test]
 fn a_turn_of_a_clock_that_was_years_ahead_counts_for_nothing() {
     run(async {
-        let clock = clock();
-        let backend = Dated::new(clock.clone());
-        let node = Node::new(&backend, &clock, 1);
+        let (.., node) = one_node();
         let ahead = paths::upkeep::sweep(1_000_000);
         node.store.put(&ahead, b"{}".to_vec()).await.expect("put");
         assert!(sweep(&node).await.is_some());
@@ -153,9 +150,7 @@ fn a_turn_of_a_clock_that_was_years_ahead_counts_for_nothing() {
 #[test]
 fn a_node_with_the_role_finds_lost_garbage_by_itself() {
     run(async {
-        let clock = clock();
-        let backend = Dated::new(clock.clone());
-        let node = Node::new(&backend, &clock, 1);
+        let (clock, backend, node) = one_node();
         for n in 0..3 {
             node.upsert("docs", 0..5, n).await;
             node.flush("docs").await;
@@ -168,5 +163,60 @@ fn a_node_with_the_role_finds_lost_garbage_by_itself() {
         assert_eq!((left["manifest"], left["entry"]), (1, 1));
         assert_eq!(other.marked().await, []);
         assert_eq!(other.rows("docs").await, same(0..5, 2));
+    });
+}
+
+/// A node whose clock is hours ahead must not make the next sweep believe that it covers what was written meanwhile.
+#[test]
+fn what_is_written_after_a_sweep_by_a_clock_that_is_ahead_is_found() {
+    run(async {
+        let (clock, backend, node) = one_node();
+        for hours_ahead in [5, 30] {
+            let ahead = TokioClock::new(clock.wall() + Duration::from_secs(hours_ahead * 3600));
+            let wrong = Node::new(&backend, &ahead, 2);
+            assert!(sweep(&wrong).await.is_some(), "its turn, it believes");
+            // Its last sign of life.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let namespace = format!("late{hours_ahead}");
+            node.upsert(&namespace, 0..5, 1).await;
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            forget(&node, &namespace).await;
+            let mut dirty = 0;
+            for _ in 0..4 {
+                tokio::time::sleep(DAY).await;
+                dirty += sweep(&node).await.map_or(0, |swept| swept.dirty);
+            }
+            assert_eq!(dirty, 1, "{hours_ahead} hours ahead");
+            node.flush(&namespace).await;
+        }
+    });
+}
+
+#[test]
+fn a_damaged_turn_says_nothing() {
+    run(async {
+        let (.., node) = one_node();
+        sweep(&node).await.expect("its turn");
+        let listed: Vec<_> = node
+            .store
+            .list(&paths::upkeep::sweeps(), None)
+            .try_collect()
+            .await
+            .expect("listed");
+        let key = &listed[0].location;
+        let whole = node.store.get(key).await.expect("readable").expect("it is there");
+        let number = paths::upkeep::parse_sweep(key).expect("a turn");
+        let last = async || {
+            last_finished(&node.store, &[(number, u64::MAX)])
+                .await
+                .expect("readable")
+        };
+        assert!(last().await > 0);
+        for at in 0..whole.len() {
+            let mut damaged = whole.to_vec();
+            damaged[at] ^= 1;
+            node.store.put(key, damaged).await.expect("put");
+            assert_eq!(last().await, 0, "{at}");
+        }
     });
 }

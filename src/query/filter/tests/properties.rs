@@ -108,6 +108,13 @@ pub struct Kind {
     text: FullTextConfig,
 }
 
+impl Kind {
+    /// Whether passages of it can be found.
+    pub fn is_text(self) -> bool {
+        self.scalar == Scalar::String && self.text.tokenizer != Tokenizer::PreTokenizedArray
+    }
+}
+
 pub fn any_kind() -> impl Strategy<Value = Kind> {
     let plain = FullTextConfig::default();
     let texts = vec![
