@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use super::estimate::KEYS_MAX;
 use super::key::{Key, KeyRef, is_empty_range, prefix_range};
 use super::rows::{Bitmap, Place, RowSet};
 use super::wire::Damaged;
@@ -20,8 +21,6 @@ const FEW_VALUES: u32 = u16::MAX as u32;
 const ROWS_PER_VALUE: u32 = 8;
 /// The most memory that values take, in bytes.
 const KEY_BYTES_MAX: usize = 32 << 20;
-/// Keys that are looked up at most.
-const KEYS_MAX: usize = 1024;
 /// Values that are matched with a pattern at most.
 const MATCHED_MAX: u32 = 256;
 

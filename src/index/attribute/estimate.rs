@@ -21,8 +21,9 @@ pub struct Estimate {
     pub bytes: u64,
 }
 
-/// Of more keys some are looked at: a filter may have a million of them, and every segment is asked.
-const KEYS_MAX: usize = 1024;
+/// So many keys of a filter are looked up at most while a query is planned, which is done in place: a filter may have a
+/// million of them, and every segment is asked.
+pub(super) const KEYS_MAX: usize = 1024;
 
 /// Sums over some values.
 #[derive(Clone, Copy, Default)]
